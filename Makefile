@@ -1,0 +1,33 @@
+# Each command sets up .venv by itself from a bare Python 3.11 and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+# Telemetry of Prefect and of the model hub stays off.
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: demo test check bench slow clean-venv
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: .venv/.installed   ## the night at small scale: train, generate, decide, report
+	$(BIN)/ladder run entropy_seeds --profile smoke
+	$(BIN)/ladder report
+
+test: .venv/.installed   ## every default test
+	$(BIN)/python -m pytest
+
+check: .venv/.installed  ## ruff, mypy strict on every package, then the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: .venv/.installed  ## ratios against named peers, each in one run
+	$(BIN)/python -m benchmarks
+
+slow: .venv/.installed   ## full simulation and chaos campaigns (hours)
+	$(BIN)/python -m pytest -m slow

@@ -1,0 +1,1 @@
+"""Everything that starts work: the command line, the server and worker, deployments."""

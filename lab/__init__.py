@@ -1,0 +1,1 @@
+"""The lab's core: identity, plans, the store, gates, figures. It knows neither Prefect nor torch."""

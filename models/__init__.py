@@ -1,0 +1,1 @@
+"""Networks and what runs them. Nothing here knows Prefect or DuckDB."""
