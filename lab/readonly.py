@@ -1,0 +1,91 @@
+"""One question to an open database, which may only read.
+
+The connection is read-only, without files, network, extensions or settings; this module adds that exactly one
+statement of a reading kind passes, because DuckDB lets temporary tables, PREPARE and CHECKPOINT through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import duckdb
+import polars as pl
+
+from lab.errors import UsageError
+
+READING = ("SELECT", "EXPLAIN")
+"""Statement types that pass; FROM, WITH, VALUES, DESCRIBE, SHOW and SUMMARIZE are SELECT to DuckDB."""
+
+if TYPE_CHECKING:
+    from polars._typing import PolarsDataType
+
+
+def query(
+    con: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None
+) -> pl.DataFrame:
+    """Answer one reading statement.
+
+    Parameters
+    ----------
+    con
+        An open connection that itself refuses files and settings.
+    sql
+        One statement; `$name` stands for a parameter.
+    parameters
+        Values by name.
+
+    Returns
+    -------
+    polars.DataFrame
+        Sums of whole numbers (HUGEINT) are Int64 where they fit, DECIMAL is Float64.
+
+    Raises
+    ------
+    UsageError
+        Not one statement, not a reading one, or DuckDB refuses it; one line that says which.
+    OSError
+        The database file cannot be read.
+    """
+    try:
+        _refuse_writing(con, sql)
+        relation = con.sql(sql, params=dict(parameters) if parameters else None)
+        frame = pl.from_arrow(relation.to_arrow_table())
+    except duckdb.IOException as error:
+        raise OSError(one_line(error)) from error
+    except duckdb.Error as error:
+        raise UsageError(one_line(error)) from error
+    except pl.exceptions.ComputeError as error:
+        raise UsageError(
+            f"a column of the answer has no polars type; cast it in the query ({error})"
+        ) from error
+    assert isinstance(frame, pl.DataFrame)
+    return frame.with_columns([_plain_number(column) for column in frame if column.dtype.is_decimal()])
+
+
+def one_line(error: Exception) -> str:
+    """DuckDB's message without its drawing of the statement, on one line."""
+    return re.sub(r"\s+", " ", str(error).split("\n\nLINE ")[0]).strip()
+
+
+def _refuse_writing(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    statements = con.extract_statements(sql)
+    if len(statements) != 1:
+        raise UsageError(f"found {len(statements)} statements; give exactly one SELECT")
+    try:
+        kind = statements[0].type.name
+    except ValueError:  # 2.0.0 parses statements that its Python enum does not know
+        kind = "unknown"
+    if kind not in READING:
+        raise UsageError(
+            f"{kind} is refused here; SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN only read"
+        )
+
+
+def _plain_number(column: pl.Series) -> pl.Series:
+    target: PolarsDataType = pl.Float64 if column.dtype.scale else pl.Int64  # type: ignore[attr-defined]
+    try:
+        return column.cast(target)
+    except pl.exceptions.InvalidOperationError:
+        return column.cast(pl.Float64)

@@ -1,0 +1,396 @@
+"""The only module that opens DuckDB: rows in, questions out, one connection a batch.
+
+DuckDB lets one process hold a file, so nobody keeps it open. `record` first writes a batch to the outbox,
+then tries to drain the outbox into the database; if the file is held, by us or by a person's shell, the
+batch waits for the next drain and the caller goes on. A killed process loses nothing that `record` returned
+for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from lab import ingest, lock, readonly, tables
+from lab.errors import UsageError
+from lab.ingest import DrainReport
+from lab.outbox import Outbox, copy_synced, sync_directory
+from lab.records import Record
+
+logger = logging.getLogger(__name__)
+
+FOREIGN_PAUSES_SECONDS = (0.5, 30.0)
+"""How long `record` leaves the database alone after a foreign holder, doubling from first to last."""
+
+_CONFIG: dict[str, Any] = {
+    "threads": 2,
+    "memory_limit": "2GB",
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+_READ_CONFIG: dict[str, Any] = {**_CONFIG, "enable_external_access": False, "lock_configuration": True}
+_CONFLICT = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+
+
+class StoreLockedError(TimeoutError):
+    """The database stayed held for longer than the caller would wait; the message says by whom."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a person's query returned."""
+
+    frame: pl.DataFrame
+    source: Path
+    """The file that was read."""
+    note: str | None
+    """What the reader should know: a snapshot was read, or batches wait."""
+
+
+class Store:
+    """The lab's store in one directory.
+
+    Parameters
+    ----------
+    home
+        Holds `lab.duckdb`, `outbox/` and `lab-snapshot.duckdb`. Nothing is made before the first write.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = Path(home).expanduser().absolute()
+        self.path = self.home / "lab.duckdb"
+        self.snapshot_path = self.home / "lab-snapshot.duckdb"
+        self.outbox = Outbox(self.home / "outbox")
+        self._lock_path = self.home / "lab.lock"
+        self._leave_alone_until = 0.0
+        self._pause_seconds = 0.0
+
+    def record(self, rows: Sequence[Record], *, drain: bool = True) -> str:
+        """Make rows durable and return their batch id; rows of an existing key are replaced.
+
+        Parameters
+        ----------
+        rows
+            Records of any tables. None at all writes nothing and returns an empty id.
+        drain
+            Also try, without waiting, to bring the outbox into the database. What goes wrong there is logged:
+            the rows are safe, and the next drain or read says it. False when many small batches follow.
+
+        Raises
+        ------
+        ValueError
+            A value that its column cannot hold, with table, column and key; nothing is written.
+        UsageError
+            The home cannot be written.
+        OSError
+            The disk is full; nothing of the batch is kept.
+        """
+        if not rows:
+            return ""
+        batch = tables.to_arrow(rows, _template().schema.tables, _template().find_broken)
+        self._make_home()
+        drain = drain and time.monotonic() >= self._leave_alone_until
+        batch_id = self.outbox.write(batch, durable=not drain)
+        if drain:
+            self._drain_quietly()  # its commit is synced, so a file that is gone is on disk as rows
+            self.outbox.make_durable(batch_id)
+        return batch_id
+
+    def drain(self, *, wait_seconds: float | None = 0.0) -> DrainReport:
+        """Take every waiting batch into the database; taking one twice changes nothing.
+
+        Parameters
+        ----------
+        wait_seconds
+            How long to go on while someone else holds the database; 0 tries once, None never gives up.
+
+        Raises
+        ------
+        UsageError
+            The database is not one this program can write to.
+        """
+        waiter = lock.Waiter(wait_seconds)
+        while True:
+            try:
+                return self._drain_once()
+            except lock.HeldError as held:
+                if not waiter.sleep(held):
+                    return DrainReport(waiting=len(self.outbox.waiting()), holder=held.holder)
+
+    def read(
+        self, sql: str, parameters: Mapping[str, object] | None = None, *, wait_seconds: float | None = 600.0
+    ) -> pl.DataFrame:
+        """Drain, then answer one query from one read transaction.
+
+        Parameters
+        ----------
+        sql
+            One statement that only reads; `$name` stands for a parameter.
+        parameters
+            Values by name.
+        wait_seconds
+            How long to wait for a holder of the database, in growing delays; None never gives up.
+
+        Returns
+        -------
+        polars.DataFrame
+            HUGEINT comes as Int64 where it fits, DECIMAL as Float64. A store never written to answers from
+            empty tables.
+
+        Raises
+        ------
+        StoreLockedError
+            The database stayed held; the message says by whom.
+        UsageError
+            The query does not only read, or is wrong.
+        OSError
+            Waiting batches could not be stored (a full disk), so an answer would be incomplete.
+        """
+        waiter = lock.Waiter(wait_seconds)
+        report = self.drain(wait_seconds=wait_seconds)
+        if report.holder is not None:
+            raise StoreLockedError(self._locked_message(report.holder, waiter))
+        if report.problem is not None:
+            raise OSError(f"{report.waiting} batches wait in {self.outbox.directory}: {report.problem}")
+        return self._read_live(sql, parameters, waiter)
+
+    def sql(self, sql: str, *, wait_seconds: float = 5.0) -> Answer:
+        """A person's query: read-only, no files, no network; the snapshot answers while the store is held.
+
+        Raises
+        ------
+        UsageError
+            The statement does not only read, is wrong, or there is nothing to read.
+        """
+        waiting = len(self.outbox.waiting())
+        if not self.path.exists() and not waiting:
+            raise UsageError(f"no store in {self.home}; run a study first, or set LADDER_HOME")
+        waiter = lock.Waiter(wait_seconds)
+        if waiting and os.access(self.home, os.W_OK):
+            waiting = self.drain(wait_seconds=wait_seconds).waiting
+        note = f"{waiting} batches wait in the outbox and are not in this answer" if waiting else None
+        try:
+            return Answer(frame=self._read_live(sql, None, waiter), source=self.path, note=note)
+        except StoreLockedError as error:
+            return self._ask_snapshot(sql, str(error))
+
+    def snapshot(self, *, wait_seconds: float | None = 600.0) -> Path:
+        """Publish a copy of the drained database as `lab-snapshot.duckdb`, replaced in one step.
+
+        Raises
+        ------
+        StoreLockedError
+            The database stayed held.
+        OSError
+            The disk is full; the old snapshot stands.
+        """
+        with self._drained(wait_seconds):
+            temporary = self.snapshot_path.with_suffix(".tmp")
+            try:
+                copy_synced(self.path, temporary)
+            except OSError as error:
+                temporary.unlink(missing_ok=True)
+                why = f"cannot write a snapshot ({error.strerror}); the old one stands"
+                raise OSError(error.errno, why, str(self.snapshot_path)) from error
+            # a shell that opened the old snapshot to write may have left a log; it is not the new file's
+            Path(f"{self.snapshot_path}.wal").unlink(missing_ok=True)
+            os.replace(temporary, self.snapshot_path)
+            sync_directory(self.home)
+        return self.snapshot_path
+
+    def export_parquet(self, directory: Path, *, wait_seconds: float | None = 600.0) -> list[Path]:
+        """Write every table as `<table>.parquet`, each replaced in one step; returns the paths."""
+        directory = Path(directory).absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+        written: list[Path] = []
+        with self._drained(wait_seconds), self._open() as con:
+            con.begin()
+            for name in _template().schema.tables:
+                target, temporary = directory / f"{name}.parquet", directory / f"{name}.parquet.tmp"
+                quoted = str(temporary).replace("'", "''")
+                con.execute(f"COPY {name} TO '{quoted}' (FORMAT parquet)")
+                os.replace(temporary, target)
+                written.append(target)
+        return written
+
+    def _make_home(self) -> None:
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"home {self.home} cannot be made: {error.strerror}; set LADDER_HOME elsewhere"
+            ) from error
+        if not os.access(self.home, os.W_OK | os.X_OK):
+            raise UsageError(
+                f"home {self.home} cannot be written; set LADDER_HOME elsewhere or change its permissions"
+            )
+
+    def _drain_quietly(self) -> None:
+        """Drain once for `record`, whose rows are safe; after a foreign holder, stay away for a while."""
+        try:
+            self._drain_once()
+        except (UsageError, OSError) as error:
+            logger.warning("batches wait in the outbox: %s", error)
+        except lock.HeldError as held:
+            if held.foreign:
+                first, last = FOREIGN_PAUSES_SECONDS
+                self._pause_seconds = min(last, max(first, 2.0 * self._pause_seconds))
+                self._leave_alone_until = time.monotonic() + self._pause_seconds
+                logger.warning("the store is held by %s; batches wait in the outbox", held.holder)
+        else:
+            self._pause_seconds = 0.0
+
+    @contextmanager
+    def _open(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The database, made or brought up to date, for one batch."""
+        if not self.path.exists():
+            self._create()
+        with _connection(self.path) as con:
+            tables.prepare(con, _template().schema, self.path)
+            yield con
+
+    def _create(self) -> None:
+        """Make the database under another name first: a kill half-way leaves no broken file."""
+        new = self.path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        with _connection(new) as con:
+            tables.prepare(con, _template().schema, new)
+        os.replace(new, self.path)
+        sync_directory(self.home)
+
+    def _drain_once(self) -> DrainReport:
+        """One pass over the outbox; raises `lock.HeldError` when the database is taken."""
+        if not self.outbox.waiting():
+            return DrainReport()
+        with lock.held(self._lock_path):
+            return ingest.drain(self.outbox, self._open, _template().schema)
+
+    @contextmanager
+    def _drained(self, wait_seconds: float | None) -> Iterator[None]:
+        """Hold the lock over a database that is drained, checkpointed and closed."""
+        self._make_home()
+        waiter = lock.Waiter(wait_seconds)
+        while True:
+            try:
+                with lock.held(self._lock_path):
+                    self._checkpoint()
+                    yield
+                    return
+            except lock.HeldError as held:
+                if not waiter.sleep(held):
+                    raise StoreLockedError(self._locked_message(held.holder, waiter)) from None
+
+    def _checkpoint(self) -> None:
+        report = ingest.drain(self.outbox, self._open, _template().schema)
+        if report.problem is not None:
+            raise OSError(f"{report.waiting} batches wait in {self.outbox.directory}: {report.problem}")
+        try:
+            with self._open() as con:
+                con.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            raise OSError(f"{self.path}: {readonly.one_line(error)}") from error
+
+    def _read_live(
+        self, sql: str, parameters: Mapping[str, object] | None, waiter: lock.Waiter
+    ) -> pl.DataFrame:
+        if not self.path.exists():
+            return _template().query(sql, parameters)
+        while True:
+            try:
+                with lock.held(self._lock_path, shared=True), _connection(self.path, read_only=True) as con:
+                    if tables.is_current(con, _template().schema):
+                        con.begin()
+                        return readonly.query(con, sql, parameters)
+                with lock.held(self._lock_path), self._open():
+                    pass  # an older file now has this program's views and tables
+            except lock.HeldError as held:
+                if not waiter.sleep(held):
+                    raise StoreLockedError(self._locked_message(held.holder, waiter)) from None
+
+    def _ask_snapshot(self, sql: str, why: str) -> Answer:
+        if not self.snapshot_path.exists():
+            raise UsageError(f"{why} There is no snapshot to read instead.")
+        moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.snapshot_path.stat().st_mtime))
+        try:
+            with _connection(self.snapshot_path, read_only=True) as con:
+                frame = readonly.query(con, sql)
+        except lock.HeldError as held:
+            raise UsageError(f"{why} The snapshot is held too, by {held.holder}.") from held
+        return Answer(frame=frame, source=self.snapshot_path, note=f"{why} This is the snapshot of {moment}.")
+
+    def _locked_message(self, holder: str, waiter: lock.Waiter) -> str:
+        return (
+            f"{self.path} is held by {holder}, waited {waiter.elapsed():.0f} s; "
+            "close that program, or let it query the snapshot."
+        )
+
+
+@contextmanager
+def _connection(path: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the file for one batch or question; raises `lock.HeldError` when a foreign process holds it."""
+    try:
+        con = duckdb.connect(path, read_only=read_only, config=_READ_CONFIG if read_only else _CONFIG)
+    except duckdb.ConnectionException:
+        raise lock.HeldError("another connection of this very process", foreign=True) from None
+    except duckdb.Error as error:
+        conflict = _CONFLICT.search(str(error))
+        if conflict is not None:
+            program = Path(conflict["program"]).name
+            raise lock.HeldError(f"{program} (PID {conflict['pid']})", foreign=True) from None
+        raise OSError(f"cannot open {path}: {readonly.one_line(error)}") from error
+    try:
+        yield con
+    finally:
+        con.close()
+
+
+class _Template:
+    """The schema in a database in memory: describes tables, checks batches, answers for an empty store."""
+
+    def __init__(self) -> None:
+        self._busy = threading.Lock()
+        self._con = duckdb.connect(":memory:", config={**_CONFIG, "threads": 1})
+        self.schema = tables.create(self._con)
+        self._con.execute("SET enable_external_access = false")
+        self._con.execute("SET lock_configuration = true")
+
+    def find_broken(self, table: tables.Table, batch: pa.Table) -> tables.Broken | None:
+        """The first CHECK that a batch breaks; None when all hold."""
+        with self._busy:
+            return tables.find_broken(self._con, table, batch)
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None) -> pl.DataFrame:
+        """Answer from empty tables, which stay empty whatever the query does."""
+        with self._busy:
+            self._con.begin()
+            try:
+                return readonly.query(self._con, sql, parameters)
+            finally:
+                self._con.rollback()
+
+
+_template_lock = threading.Lock()
+_templates: dict[int, _Template] = {}
+
+
+def _template() -> _Template:
+    """This process's template; a forked child makes its own, because threads do not survive a fork."""
+    pid = os.getpid()
+    found = _templates.get(pid)
+    if found is None:
+        with _template_lock:
+            found = _templates.get(pid) or _Template()
+            _templates[pid] = found
+    return found

@@ -1,0 +1,103 @@
+-- Named questions a person, a gate or a figure asks of the tables. Recreated whenever this text changes.
+
+CREATE OR REPLACE VIEW dictionary AS
+WITH entries AS (
+    SELECT table_name AS name, NULL AS "column", 'TABLE' AS type, comment AS meaning, 0 AS position
+    FROM duckdb_tables() WHERE NOT internal
+    UNION ALL
+    SELECT view_name, NULL, 'VIEW', comment, 0 FROM duckdb_views() WHERE NOT internal
+    UNION ALL
+    SELECT table_name, column_name, data_type, comment, column_index FROM duckdb_columns() WHERE NOT internal
+)
+SELECT name, "column", type, meaning FROM entries ORDER BY name, position;
+COMMENT ON VIEW dictionary IS 'What every table, column and view means.';
+
+CREATE OR REPLACE VIEW latest_run AS
+SELECT * FROM run
+QUALIFY row_number() OVER (PARTITION BY study, profile, model ORDER BY started_at DESC, run_id DESC) = 1;
+COMMENT ON VIEW latest_run IS 'The last run of each study, profile and model.';
+
+CREATE OR REPLACE VIEW latest_test AS
+SELECT plan.profile, plan_step.plan_hash, test.*
+FROM test
+LEFT JOIN step USING (step_id)
+LEFT JOIN plan_step USING (step_id)
+LEFT JOIN plan USING (plan_hash)
+QUALIFY row_number() OVER (
+    PARTITION BY plan.profile, test.study, test.model, test.family, test.hypothesis, test.metric,
+                 test.contrast, test.method, test.role
+    ORDER BY test.look DESC, step.recorded_at DESC NULLS LAST, test.step_id, plan.recorded_at DESC NULLS LAST
+) = 1;
+COMMENT ON VIEW latest_test IS 'Each statistical question at its largest look, from the last analysis of it.';
+
+CREATE OR REPLACE VIEW decision_path AS
+WITH standing AS (
+    SELECT * FROM decision
+    QUALIFY row_number() OVER (
+        PARTITION BY study, profile, model, plan_hash, gate, look ORDER BY decided_at DESC, decision_id
+    ) = 1
+)
+SELECT study, profile, model, plan_hash,
+       row_number() OVER (
+           PARTITION BY study, profile, model, plan_hash ORDER BY look, decided_at, decision_id
+       ) AS position,
+       gate, look, verdict, exploratory, negligible, next, next_parameters, sentence, question,
+       decision_id, decided_at, launched_flow_run_id
+FROM standing
+ORDER BY study, profile, model, plan_hash, position;
+COMMENT ON VIEW decision_path IS 'Which gates a study passed, in order, with verdict, next step and sentence.';
+
+CREATE OR REPLACE VIEW open_questions AS
+SELECT study, profile, model, family, hypothesis, metric, contrast, look, n, n_to_settle,
+       n_to_settle - look AS further_samples_a_cell, estimate, low, high, effect, margin, mde, power, step_id
+FROM latest_test
+WHERE verdict = 'INCONCLUSIVE'
+ORDER BY n_to_settle NULLS LAST, study, model, metric, contrast;
+COMMENT ON VIEW open_questions IS 'INCONCLUSIVE verdicts, those nearest to an answer first.';
+
+CREATE OR REPLACE VIEW missingness AS
+WITH cells AS (
+    SELECT step.study, step.model, generation.arm, generation.reason
+    FROM generation JOIN step USING (step_id)
+), totals AS (
+    SELECT study, model, arm, count(*) AS attempts FROM cells GROUP BY ALL
+), failures AS (
+    SELECT study, model, arm, reason, count(*) AS failures FROM cells WHERE reason IS NOT NULL GROUP BY ALL
+)
+SELECT totals.study, totals.model, totals.arm, failures.reason, coalesce(failures.failures, 0) AS failures,
+       totals.attempts, coalesce(failures.failures, 0) / totals.attempts AS rate
+FROM totals LEFT JOIN failures
+  ON failures.study = totals.study AND failures.model IS NOT DISTINCT FROM totals.model
+ AND failures.arm = totals.arm
+ORDER BY totals.study, totals.model, totals.arm, failures DESC;
+COMMENT ON VIEW missingness IS
+    'Failed generations by study, model, arm and reason, with the attempts they are out of; 0 is a row too.';
+
+CREATE OR REPLACE VIEW exclusions AS
+WITH counted AS (
+    SELECT step.study, step.model, generation.*,
+           len(regexp_extract_all(regexp_replace(text, '(?s)<think>.*?</think>', '', 'g'), '\S+')) AS words
+    FROM generation JOIN step USING (step_id)
+)
+SELECT study, model, arm, prompt_id, step_id, sample, turn, probe, words,
+       CASE WHEN reason IS NOT NULL THEN 'no text' ELSE 'under 10 words' END AS cause, reason
+FROM counted
+WHERE reason IS NOT NULL OR words < 10
+ORDER BY study, model, arm, prompt_id, sample, turn, probe;
+COMMENT ON VIEW exclusions IS
+    'Samples left out of analysis: no text, or under 10 words once closed <think> blocks are removed.';
+
+CREATE OR REPLACE VIEW effects AS
+SELECT study, profile, model, look, family, hypothesis, metric, contrast, method, role, estimate, low, high,
+       effect, margin, p, p_adjusted, alpha, n, verdict, negligible, step_id
+FROM latest_test
+WHERE contrast <> '*' AND estimate IS NOT NULL
+ORDER BY study, model, family, metric, contrast, method;
+COMMENT ON VIEW effects IS 'Contrasts with interval and margin, ready for a forest plot.';
+
+CREATE OR REPLACE VIEW deviations AS
+SELECT plan.study, plan.profile, deviation.field, deviation.declared, deviation.used,
+       deviation.plan_hash, deviation.declared_hash, plan.recorded_at
+FROM deviation LEFT JOIN plan USING (plan_hash)
+ORDER BY plan.study, plan.recorded_at, deviation.field;
+COMMENT ON VIEW deviations IS 'Fields in which a used plan departs from its declared one.';
