@@ -1,0 +1,193 @@
+"""The sampler against `model.generate`, one prompt at a time and batched: `python -m benchmarks.sampler`.
+
+A run times the three ways one after another in one process, on the same model and prompts, with the same
+temperature, top-k, top-p and number of new tokens and no stop token. A ratio is of one run, so a busy machine
+touches both its sides. Small models run on one torch thread, as `models.transformers_backend` runs them, the
+distilgpt2 shape on torch's default (OMP_NUM_THREADS=1 on a busy machine: threads that wait for each other
+spin). One at a time is timed on a few of the 64 prompts and scaled.
+
+Wanted are 20x and 2x on the embedded models, 6x and 1.2x on the distilgpt2 shape. Below the table: the share
+of texts that are the same alone and in a batch of 64.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from models.backends import Sampling
+from models.decoding import Network, open_network
+from models.embedded import MAX_POSITIONS, RUNGS, load_trained
+from models.sampling import InverseCdf, SampledRow, row_uniforms, sample
+
+ROWS = 64
+SETTINGS = Sampling(temperature=0.7, top_k=50, top_p=0.9, max_new_tokens=150)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to time."""
+
+    name: str
+    model: Any
+    threads: int
+    runs: int
+    alone_rows: int
+    """Prompts timed one at a time; their time is scaled to ROWS."""
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Run with `n` torch threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def trained(name: str) -> Any | None:
+    """The trained embedded model of that name in the lab's home, if there is one."""
+    home = Path(os.environ.get("LADDER_HOME", "var"))
+    for manifest in sorted(home.glob("models/**/trained.json")):
+        found = load_trained(manifest.parent)
+        if found is not None and found.name == name:
+            return AutoModelForCausalLM.from_pretrained(found.directory, dtype=torch.float32)
+    return None
+
+
+def embedded(name: str) -> Subject:
+    """An embedded model, trained where it is, else random weights of its shape, wide enough to be uneven."""
+    spec = RUNGS[name]
+    model: Any = trained(name)
+    label = name if model is not None else f"{name} (random)"
+    if model is None:
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=spec.vocab_size, hidden_size=spec.n_embd, intermediate_size=spec.n_hidden,
+            num_hidden_layers=spec.n_layer, num_attention_heads=spec.n_head, num_key_value_heads=spec.n_head,
+            max_position_embeddings=MAX_POSITIONS, tie_word_embeddings=True, initializer_range=0.15,
+            bos_token_id=0, eos_token_id=0, pad_token_id=0,
+        )  # fmt: skip
+        model = LlamaForCausalLM(config)
+    return Subject(label, model.train(False), threads=1, runs=5, alone_rows=8)
+
+
+def distilgpt2_shape() -> Subject:
+    """Random weights in the shape of distilgpt2: 6 layers, width 768, 50,257 tokens."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_layer=6, bos_token_id=0, eos_token_id=0, pad_token_id=0))
+    return Subject("distilgpt2 shape", model.train(False), torch.get_num_threads(), runs=3, alone_rows=1)
+
+
+def prompts(vocabulary: int) -> list[list[int]]:
+    """ROWS prompts of 10 to 29 tokens."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(10, 30, (ROWS,), generator=generator).tolist()
+    return [torch.randint(1, vocabulary, (n,), generator=generator).tolist() for n in lengths]
+
+
+def ours(network: Network, rows: list[list[int]], seeds: list[int]) -> list[SampledRow]:
+    """The rows by the sampler."""
+    choose = InverseCdf(SETTINGS, row_uniforms(seeds, SETTINGS.max_new_tokens))
+    return sample(network, rows, SETTINGS, choose)
+
+
+def generate(model: Any, rows: list[list[int]]) -> None:
+    """The rows by `model.generate`, left-padded."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    model.generation_config.eos_token_id = None
+    out = model.generate(
+        ids, attention_mask=mask, do_sample=True, temperature=SETTINGS.temperature, top_k=SETTINGS.top_k,
+        top_p=SETTINGS.top_p, max_new_tokens=SETTINGS.max_new_tokens,
+    )  # fmt: skip
+    if out.shape[1] != width + SETTINGS.max_new_tokens:
+        raise ValueError(f"generate stopped after {out.shape[1] - width} tokens; the times do not compare")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def times(subject: Subject) -> list[tuple[float, float, float]]:
+    """(ours, batched generate, one at a time scaled to ROWS) of each run, in seconds."""
+    model, rows = subject.model, prompts(subject.model.config.vocab_size)
+    network, seeds = open_network(model), list(range(ROWS))
+    ours(network, rows[:2], seeds[:2])  # first calls load kernels
+    network.exact(rows[0])
+    generate(model, rows[:1])
+
+    def one_at_a_time() -> None:
+        for row in rows[: subject.alone_rows]:
+            generate(model, [row])
+
+    return [
+        (
+            seconds(lambda: ours(network, rows, seeds)),
+            seconds(lambda: generate(model, rows)),
+            seconds(one_at_a_time) * ROWS / subject.alone_rows,
+        )
+        for _ in range(subject.runs)
+    ]
+
+
+def spread(values: list[float]) -> str:
+    """Smallest, median and largest."""
+    return f"{min(values):6.2f} {statistics.median(values):6.2f} {max(values):6.2f}"
+
+
+def report_speed(subject: Subject) -> None:
+    """Print one line: seconds and ratios of min, median, max over runs."""
+    with threads(subject.threads):
+        found = times(subject)
+    own = [o for o, _, _ in found]
+    print(
+        f"{subject.name:24} {subject.threads:7} {spread(own)}   "
+        f"{spread([a / o for o, _, a in found])}   {spread([b / o for o, b, _ in found])}",
+        flush=True,
+    )
+
+
+def report_agreement(subject: Subject, dtype: torch.dtype) -> None:
+    """Print the share of texts that are the same alone and in a batch of ROWS, and the guard's rate."""
+    network = open_network(subject.model.to(dtype))
+    rows, seeds = prompts(network.vocabulary), list(range(100, 100 + ROWS))
+    with threads(subject.threads):
+        together = ours(network, rows, seeds)
+        alone = [ours(network, [row], [seed])[0] for row, seed in zip(rows, seeds, strict=True)]
+    same = sum(a.tokens == b.tokens for a, b in zip(together, alone, strict=True))
+    guarded = sum(row.guarded for row in together) / (ROWS * SETTINGS.max_new_tokens)
+    counts = f"{same:3} of {ROWS} texts the same; guard on {guarded:.3%} of tokens"
+    print(f"{subject.name:24} {str(dtype)[6:]:9} {counts}", flush=True)
+
+
+def main() -> None:
+    """Print the table of ratios and the rates of agreement."""
+    small = [embedded(name) for name in RUNGS]
+    print(f"{ROWS} rows x {SETTINGS.max_new_tokens} new tokens; each cell min median max")
+    print(f"{'model':24} threads {'seconds':20}   {'x one at a time':20}   {'x batched generate':20}")
+    for subject in small:
+        report_speed(subject)
+    report_speed(distilgpt2_shape())
+    for subject in small:
+        report_agreement(subject, torch.float32)
+        report_agreement(subject, torch.bfloat16)
+
+
+if __name__ == "__main__":
+    main()
