@@ -22,7 +22,6 @@ import pyarrow as pa
 from lab.errors import UsageError
 from lab.outbox import SUFFIX, Batch, CorruptBatchError, Outbox
 from lab.readonly import one_line
-from lab.records import KEEP_FIRST
 from lab.tables import Schema, Table, utc_now
 
 logger = logging.getLogger(__name__)
@@ -169,7 +168,7 @@ def take(
     con
         Open, writable connection outside a transaction.
     batches
-        In the order they were recorded: of rows with one key the last stands, or the first in `KEEP_FIRST`.
+        In the order they were recorded: of rows with one key the last stands.
     tables
         Tables of the open database.
 
@@ -213,24 +212,19 @@ def _insert(
         raise ValueError(
             f"the database has no table {name} with columns {sorted(columns)[0]}; it comes from other code"
         )
-    keep_first = name in KEEP_FIRST
     rows: pa.Table = parts[0]
     if len(parts) > 1:
         frame = pl.from_arrow(pa.concat_tables(parts))
         assert isinstance(frame, pl.DataFrame)
-        rows = frame.unique(
-            subset=list(table.key), keep="first" if keep_first else "last", maintain_order=True
-        )
+        rows = frame.unique(subset=list(table.key), keep="last", maintain_order=True)
     con.register("incoming", rows)
-    conflict = "ON CONFLICT DO NOTHING" if keep_first else ""
-    con.execute(f"INSERT {'' if keep_first else 'OR REPLACE'} INTO {name} SELECT * FROM incoming {conflict}")
+    verb = "INSERT OR REPLACE" if table.columns != table.key else "INSERT OR IGNORE"
+    con.execute(f"{verb} INTO {name} SELECT * FROM incoming")
     con.unregister("incoming")
 
 
 def _roll_back(con: duckdb.DuckDBPyConnection) -> None:
     try:
         con.rollback()
-    except (
-        Exception
-    ):  # a failed commit has ended the transaction itself; the first error is the one to report
-        return
+    except duckdb.Error:
+        return  # a failed commit has ended the transaction itself; the first error is the one to report

@@ -1,8 +1,7 @@
 """One frozen dataclass per table of the store; fields are columns, in order.
 
 `table` names the table, `key` its primary key. A batch replaces rows of the same key, so recording twice
-changes nothing; a table named in `KEEP_FIRST` keeps the row it saw first. JSON columns are text, made by
-`lab.fingerprint.canonical`. Times are UTC without a zone.
+changes nothing. JSON columns are text, made by `lab.fingerprint.canonical`. Times are UTC without a zone.
 """
 
 from __future__ import annotations
@@ -10,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
-
-KEEP_FIRST = frozenset({"plan", "plan_step"})
-"""Tables whose first row for a key stands: when a plan was frozen must not move."""
 
 
 @dataclass(frozen=True, kw_only=True)

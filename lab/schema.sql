@@ -28,7 +28,7 @@ COMMENT ON COLUMN plan.plan_hash IS 'Hash of the canonical text.';
 COMMENT ON COLUMN plan.study IS 'Study the plan belongs to.';
 COMMENT ON COLUMN plan.profile IS 'smoke, fast, laptop or full.';
 COMMENT ON COLUMN plan.frozen IS 'True for the declared plan, against which deviations are listed.';
-COMMENT ON COLUMN plan.recorded_at IS 'When the plan was first used, UTC.';
+COMMENT ON COLUMN plan.recorded_at IS 'When it was frozen, or else last used, UTC.';
 COMMENT ON COLUMN plan.text IS 'Canonical JSON of the plan.';
 
 CREATE TABLE IF NOT EXISTS plan_step (

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from lab.errors import UsageError
 from lab.fingerprint import fingerprint
-from lab.records import KEEP_FIRST, RECORDS, Record
+from lab.records import RECORDS, Record
 
 HERE = Path(__file__).resolve().parent
 SCHEMA_SQL = (HERE / "schema.sql").read_text(encoding="utf-8")
@@ -214,7 +214,7 @@ def to_arrow(
 ) -> dict[str, pa.Table]:
     """Rows grouped by table as checked Arrow tables, one row a key.
 
-    Of rows with the same key the last stands; the first in a table of `KEEP_FIRST`.
+    Of rows with the same key the last stands.
 
     Raises
     ------
@@ -236,9 +236,8 @@ def to_arrow(
 
 def _one_per_key(group: Sequence[Record], table: Table) -> list[Record]:
     key_of = operator.attrgetter(*table.key)
-    ordered: Iterable[Record] = reversed(group) if table.name in KEEP_FIRST else group
     try:
-        by_key = {key_of(row): row for row in ordered}
+        by_key = {key_of(row): row for row in group}
     except TypeError as error:
         raise ValueError(
             f"{table.name}: the key ({', '.join(table.key)}) must be plain values: {error}"

@@ -13,11 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Protocol
 
 KINDS = ("local", "transformers", "ollama", "replay")
-"""Backends that `open_backend` knows."""
+"""Backends that `models.opening.open_backend` knows."""
 
 ROLES = ("system", "user", "assistant")
 
@@ -287,43 +286,11 @@ class NotRecorded(BackendError):
     default_fix = "replay with the prompts, seeds and sampling options of the recording"
 
 
-def open_backend(
-    kind: str, model: str, *, home: Path, timeout_seconds: float = 180.0, host: str | None = None
-) -> Backend:
-    """The backend of a kind, opened on a model.
+def is_transient(reason: str) -> bool:
+    """Whether a row's reason names an error that the same call may not meet again.
 
-    Parameters
-    ----------
-    kind
-        One of KINDS. `local` and `transformers` load a model in this process, `ollama` asks a server,
-        `replay` answers from recorded outputs.
-    model
-        `local`: the directory of a trained model. `transformers`: a hub id or a directory. `ollama`: a name
-        such as `qwen3:0.6b`. `replay`: a file of recorded outputs; a relative path starts at `home`.
-    home
-        Directory of run products.
-    timeout_seconds
-        Limit on one generation (`ollama` only).
-    host
-        Address of the server (`ollama` only); None reads OLLAMA_HOST, then takes the default port here.
-
-    Raises
-    ------
-    ValueError
-        For an unknown kind.
-    BackendError
-        When the model cannot be opened.
+    >>> is_transient("ServerError: HTTP 500; ..."), is_transient("EmptyReply: no text; ...")
+    (True, False)
     """
-    if kind in ("local", "transformers"):
-        from models.transformers_backend import TransformersBackend
-
-        return TransformersBackend(model)
-    if kind == "ollama":
-        from models.ollama_backend import OllamaBackend
-
-        return OllamaBackend(model, host=host, timeout_seconds=timeout_seconds)
-    if kind == "replay":
-        from models.replay_backend import ReplayBackend
-
-        return ReplayBackend(home / model)
-    raise ValueError(f"unknown backend {kind!r}; allowed: {', '.join(KINDS)}")
+    name = reason.partition(":")[0]
+    return any(kind.retryable for kind in BackendError.__subclasses__() if kind.__name__ == name)

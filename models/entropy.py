@@ -188,6 +188,19 @@ class Tape:
                 recorded += self._extend(file, recorded, missing)
         return recorded[start : start + len(purposes)]
 
+    def recorded(self) -> list[Draw]:
+        """Every draw on the tape; none when there is no tape. Draws nothing.
+
+        Raises
+        ------
+        TapeError
+            When the tape is another source's or a line is damaged.
+        """
+        if not self.path.exists():
+            return []
+        with _locked(self.path) as file:
+            return _load(file, self.path, self.spec)
+
     def _check(self, recorded: list[Draw], purposes: Sequence[str], start: int) -> None:
         for draw, purpose in zip(recorded[start:], purposes, strict=False):
             if draw.purpose != purpose:

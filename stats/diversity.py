@@ -9,12 +9,14 @@ says why it is missing and no caller has to guess at a 0.0 or a NaN. Counting is
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import re
 import zlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 Value = tuple[float | None, str | None]
 """A number and no reason, or no number and the reason."""
@@ -317,4 +319,41 @@ def measure_text(text: str) -> dict[str, Value]:
         "length_words": (float(len(tokens)), None),
         "type_token_ratio": type_token_ratio(tokens),
         "compression_ratio": compression_ratio(stripped),
+    }
+
+
+def describe(text: str | None, reason: str | None = None) -> dict[str, Any]:
+    """All that analysis needs of one output, as plain data.
+
+    Parameters
+    ----------
+    text : str or None
+        As generated; None when there is none.
+    reason : str or None
+        Why there is none.
+
+    Returns
+    -------
+    dict
+        `failure` and `excluded` (a reason, or None), `words` of the stripped text, `sha256` of the text, and
+        `metrics`: name -> [value, reason].
+
+    Examples
+    --------
+    >>> found = describe("one two three")
+    >>> found["failure"], found["excluded"], found["metrics"]["length_words"]
+    (None, '3 words, under 10', [3.0, None])
+    >>> describe(None, "GenerationTimeout: none in 180 s")["excluded"]
+    'GenerationTimeout: none in 180 s'
+    """
+    if text is None:
+        failure = reason or "no text"
+        return {"failure": failure, "excluded": failure, "words": None, "sha256": None, "metrics": {}}
+    stripped, _ = strip_think(text)
+    return {
+        "failure": text_failure(text),
+        "excluded": exclusion(text),
+        "words": None if stripped is None else len(tokenize(stripped)),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "metrics": {name: list(value) for name, value in measure_text(text).items()},
     }

@@ -21,9 +21,9 @@ from models.backends import (
     Output,
     Sampling,
     failed,
-    open_backend,
 )
 from models.ollama_backend import OllamaBackend
+from models.opening import open_backend
 from models.replay_backend import ReplayBackend, write_recording
 from tests.ollama_server import OllamaServer
 

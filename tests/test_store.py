@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from lab import tables
 from lab.errors import UsageError
 from lab.records import (
-    KEEP_FIRST,
     RECORDS,
     ArtifactRow,
     GenerationRow,
@@ -183,14 +182,8 @@ def test_any_valid_record_comes_back_as_it_went_in(kind: type[Record]) -> None:
                 tuple(row[name] for name in kind.key): row
                 for row in lab.read(f"SELECT * FROM {kind.table}").iter_rows(named=True)
             }
-            given_rows = reversed(rows) if kind.table in KEEP_FIRST else rows
-            expected = {
-                tuple(getattr(r, name) for name in kind.key): dataclasses.asdict(r) for r in given_rows
-            }
-            if kind.table not in KEEP_FIRST:
-                assert {key: back[key] for key in expected} == expected
-            else:
-                assert expected.keys() <= back.keys()
+            expected = {tuple(getattr(r, name) for name in kind.key): dataclasses.asdict(r) for r in rows}
+            assert {key: back[key] for key in expected} == expected
 
         check()
 
@@ -254,19 +247,6 @@ def test_the_last_of_equal_keys_wins_within_a_batch_and_across_batches_of_one_dr
     report = lab.drain()
     assert (report.batches, report.rows, report.waiting) == (50, 100, 0)
     assert lab.read("SELECT name, value FROM metric ORDER BY name").rows() == [("a", 49.0), ("b", None)]
-
-
-@pytest.mark.parametrize("together", [True, False])
-def test_when_a_plan_was_first_recorded_does_not_move(tmp_path: Path, together: bool) -> None:
-    lab = Store(tmp_path)
-    first, later = plan(datetime(2026, 1, 1)), plan(datetime(2026, 6, 1))
-    if together:
-        lab.record([first, later])
-    else:
-        lab.record([first], drain=False)
-        lab.record([later], drain=False)
-    lab.record([later])
-    assert lab.read("SELECT recorded_at FROM plan").item() == datetime(2026, 1, 1)
 
 
 # --- wrong values ---------------------------------------------------------------------------------

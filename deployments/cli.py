@@ -1,0 +1,214 @@
+"""The `ladder` command. Bad input is one line and exit 2; `ladder COMMAND --help` says the rest.
+
+Exit codes: 0 done, 1 a step failed, 2 bad input, 3 the study's primary question came out INVALID. Prefect and
+the studies are imported only by the commands that need them: importing takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from deployments import environment
+from lab.errors import UsageError
+from lab.home import resolve_home
+from lab.store import Store, StoreLockedError
+
+app = typer.Typer(
+    name="ladder",
+    help="Run studies of small language models, ask their gates, read what they found.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study, such as entropy_seeds")]
+ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, laptop or full")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one setting; repeatable")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Where to write it")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable")]
+
+
+def _open_home() -> Path:
+    """The home, with the environment set for Prefect and the number libraries."""
+    home = resolve_home()
+    environment.prepare(home)
+    return home
+
+
+@app.command()
+def plan(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
+    profile: ProfileOption = "smoke",
+    assignments: SetOption = None,
+) -> None:
+    """Show what a run would do and what of it is here already; changes nothing."""
+    home = _open_home()
+    from deployments import studies_cli
+
+    studies_cli.show_plan(home, study, profile, assignments or [])
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    profile: ProfileOption = "smoke",
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a study here and print its verdicts; what is already done is not done again."""
+    home = _open_home()
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # failures are said once, below
+    from deployments import temporary_server
+
+    server = temporary_server.start(home)
+    from deployments import studies_cli
+
+    code = studies_cli.run_study(home, study, profile, assignments or [], server=server, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def gates(
+    study: StudyArgument,
+    why: Annotated[
+        str | None, typer.Option("--why", metavar="ID", help="Compute one stored decision again")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a study's decision tree and the path taken, or one decision with its evidence."""
+    home = _open_home()
+    from deployments import studies_cli
+
+    if why is None:
+        studies_cli.show_gates(home, study, as_json=as_json)
+    else:
+        raise typer.Exit(studies_cli.explain_decision(home, study, why))
+
+
+@app.command()
+def freeze(study: StudyArgument, profile: ProfileOption = "smoke", assignments: SetOption = None) -> None:
+    """Make a plan the declared one: decisions under it are no longer exploratory."""
+    home = _open_home()
+    from deployments import studies_cli
+
+    studies_cli.freeze_plan(home, study, profile, assignments or [])
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT; try: SELECT * FROM dictionary")],
+    format_: Annotated[
+        str, typer.Option("--format", help="table, csv, json or parquet (with --out)")
+    ] = "table",
+    out: OutOption = None,
+) -> None:
+    """Ask the results a question in SQL; only reading is possible."""
+    from deployments import answers
+
+    answer = Store(resolve_home()).sql(query)
+    answers.write(answer, format_, out)
+
+
+@app.command()
+def report(out: OutOption = None) -> None:
+    """Write the report: one page with every verdict, figure and query, readable offline."""
+    home = resolve_home()
+    from lab.report import write_report
+
+    typer.echo(str(write_report(Store(home), out or home / "report.html")))
+
+
+@app.command()
+def snapshot() -> None:
+    """Publish a copy of the results that may be queried while the night writes."""
+    typer.echo(str(Store(resolve_home()).snapshot()))
+
+
+@app.command()
+def drain() -> None:
+    """Bring rows that wait in the outbox into the database."""
+    found = Store(resolve_home()).drain(wait_seconds=10.0)
+    typer.echo(f"{found.batches} batches with {found.rows} rows brought in, {found.waiting} waiting")
+    if found.holder is not None:
+        raise StoreLockedError(f"the database is held by {found.holder}; the rows are safe in the outbox")
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can run now, and the fix for what it cannot."""
+    home = _open_home()
+    from deployments import services_cli
+
+    raise typer.Exit(services_cli.show_doctor(home, as_json=as_json))
+
+
+@app.command()
+def up(port: Annotated[int | None, typer.Option(help="Of the server; 4200 or a free one")] = None) -> None:
+    """Start server, work pool and worker, and register every deployment."""
+    home = _open_home()
+    from deployments import services_cli
+
+    services_cli.up(home, port)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `ladder up` started."""
+    home = _open_home()
+    from deployments import services_cli
+
+    raise typer.Exit(services_cli.down(home))
+
+
+@app.command()
+def status(as_json: JsonOption = False) -> None:
+    """Say what runs: server, worker, deployments, runs, the database's holder."""
+    home = _open_home()
+    from deployments import services_cli
+
+    services_cli.show_status(home, as_json=as_json)
+
+
+@app.command()
+def env() -> None:
+    """Print exports for a shell, so that plain `prefect` speaks to this home: eval "$(ladder env)"."""
+    typer.echo(environment.shell_exports(resolve_home()))
+
+
+def main() -> None:
+    """The console script: every known failure in one line."""
+    try:
+        found: Any = app(standalone_mode=False)
+    except UsageError as error:
+        _fail(error, 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where it stopped", 130)
+    except (StoreLockedError, OSError) as error:
+        _fail(error, 1)
+    except typer.Abort:
+        sys.exit(1)
+    except TyperException as error:  # a wrong command, option or argument
+        _fail(f"{error.format_message()} {_commands()}", 2)
+    sys.exit(found if isinstance(found, int) else 0)
+
+
+def _commands() -> str:
+    names = sorted(found.callback.__name__ for found in app.registered_commands if found.callback)
+    return f"Commands: {', '.join(names)}; each tells its options with --help."
+
+
+def _fail(error: object, code: int) -> None:
+    print(f"ladder: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Commands that concern a study: plan, run, gates, freeze. Importing this imports Prefect and every study."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deployments import terminal
+from deployments.settings import settings_for
+from deployments.temporary_server import TemporaryServer
+from flows.registry import find_study, studies
+from lab.errors import UsageError
+from lab.fingerprint import canonical
+from lab.gates import explain, judge, read_rule
+from lab.plan import deviations, freeze, plan_hash, read_declared
+from lab.store import Store
+from lab.study import Study
+from lab.tables import utc_now
+from models.backends import BackendError
+
+logger = logging.getLogger(__name__)
+
+
+def show_plan(home: Path, name: str | None, profile: str, assignments: Sequence[str]) -> None:
+    """The dry run of one study, or of all at a profile they have."""
+    chosen = [find_study(name)] if name else [s for s in studies().values() if profile in s.profiles]
+    for study in chosen:
+        settings = settings_for(study, profile, assignments)
+        plan = study.plan(settings)
+        print(f"{study.name} · {profile} · plan {plan_hash(plan)} · {study.question}")
+        for step in study.steps(settings, home):
+            left = step.units - step.cached
+            print(f"  {step.name:<24}{step.units:>6} in all{step.cached:>7} here{left:>7} to make")
+        declared = read_declared(home, study.name, profile)
+        if declared is None:
+            print("  no plan is frozen yet; the first run freezes this one")
+        elif declared.plan_hash != plan_hash(plan):
+            fields = ", ".join(row.field for row in deviations(plan, declared))
+            print(f"  departs from the frozen plan {declared.plan_hash} in {fields}: exploratory")
+
+
+def run_study(
+    home: Path,
+    name: str,
+    profile: str,
+    assignments: Sequence[str],
+    *,
+    server: TemporaryServer | None,
+    as_json: bool,
+) -> int:
+    """Run a study in this process; returns the exit code."""
+    study = find_study(name)
+    settings = settings_for(study, profile, assignments)
+    if server is not None:
+        server.wait_ready()
+    terminal.show_progress()
+    print(f"{study.title} · {settings.model} · {profile} · {study.question}", file=sys.stderr)
+    try:
+        result = study.flow(settings=settings)
+    except (BackendError, TimeoutError) as error:
+        print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
+        print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
+        return 1
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        last = result["decisions"][-1]["look"]
+        print(f"\nVerdicts at {last} samples a cell:")
+        terminal.print_decisions([row for row in result["decisions"] if row["look"] == last])
+        print(f"Next: {result['decisions'][-1]['next']}")
+    return 3 if is_invalid(study, result["decisions"]) else 0
+
+
+def is_invalid(study: Study, decisions: Sequence[dict[str, Any]]) -> bool:
+    """Whether the study's question has no answer: its gate is INVALID, or the tree stopped before it."""
+    last = decisions[-1]
+    is_primary: bool = last["gate"] == study.primary_gate
+    return bool(last["next"] == "stop" or (is_primary and last["verdict"] == "INVALID"))
+
+
+PATH = """
+SELECT decision_id, profile, model, look, gate, verdict, exploratory, negligible, sentence, next
+FROM decision_path WHERE study = $study ORDER BY profile, model, plan_hash, position
+"""
+
+
+def show_gates(home: Path, name: str, *, as_json: bool) -> None:
+    """The tree, then the path taken by every model."""
+    study = find_study(name)
+    path = Store(home).read(PATH, {"study": study.name}).to_dicts()
+    if as_json:
+        print(json.dumps(path, indent=1))
+        return
+    for gate in study.gates:
+        print(f"{gate.name}: {gate.question}")
+        for verdict, route in gate.routes.items():
+            last = f" (at the last look: {route.at_last_look})" if route.at_last_look else ""
+            print(f"  {verdict:<13} -> {route.next}{last}")
+    if not path:
+        print("\nNo decision yet.")
+    place = None
+    for row in path:
+        here = (row["profile"], row["model"], row["look"])
+        if here != place:
+            print(f"\n{row['model']} · {row['profile']} · {row['look']} samples a cell")
+            place = here
+        terminal.print_decisions([row])
+        print(f"{'':<{terminal.VERDICT_WIDTH}}id {row['decision_id']}, next: {row['next']}")
+
+
+def explain_decision(home: Path, name: str, decision_id: str) -> int:
+    """Compute a stored decision again from its stored evidence; 1 when it comes out otherwise."""
+    study = find_study(name)
+    sql = "SELECT * FROM decision WHERE study = $study AND starts_with(decision_id, $id)"
+    found = Store(home).read(sql, {"study": study.name, "id": decision_id}).to_dicts()
+    if len(found) != 1:
+        known = Store(home).read(PATH, {"study": study.name})["decision_id"].to_list()
+        what = (
+            f"no decision {decision_id!r}"
+            if not found
+            else f"{len(found)} decisions begin with {decision_id!r}"
+        )
+        raise UsageError(f"{what} of {study.name}; allowed: {', '.join(known) or 'none yet'}")
+    row = found[0]
+    evidence = json.loads(row["evidence"])
+    rules, min_n = read_rule(row["rule"])
+    again = judge(rules, min_n, evidence)
+    when = f"{row['decided_at']:%Y-%m-%d %H:%M} UTC"
+    print(f"{row['gate']} · {row['model']} · look {row['look']} · decided {when}")
+    print(f"{row['question']}\n{row['verdict']}: {row['sentence']}.\n")
+    print("Evidence:")
+    for key, value in evidence.items():
+        print(f"  {key:<14} {canonical(value)}")
+    print("\nRule:")
+    for line in explain(rules, min_n, evidence):
+        print(f"  {line}")
+    print(f"\nQuery, with {row['parameters']}:\n{row['sql'].strip()}\n")
+    same = again == row["verdict"]
+    print(f"Computed again: {again}, {'the same' if same else 'NOT what was recorded'}. Next: {row['next']}.")
+    return 0 if same else 1
+
+
+def freeze_plan(home: Path, name: str, profile: str, assignments: Sequence[str]) -> None:
+    """Freeze the plan of these settings."""
+    study = find_study(name)
+    plan = study.plan(settings_for(study, profile, assignments))
+    before = read_declared(home, study.name, profile)
+    declared = freeze(home, plan, now=utc_now())
+    if before is not None and before.plan_hash == declared.plan_hash:
+        since = f"{before.frozen_at:%Y-%m-%d %H:%M} UTC"
+        print(f"{study.name}/{profile}: plan {declared.plan_hash} is frozen since {since}")
+    else:
+        was = f", in place of {before.plan_hash}" if before else ""
+        print(f"{study.name}/{profile}: froze plan {declared.plan_hash}{was}")

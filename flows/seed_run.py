@@ -1,0 +1,418 @@
+"""One model through its looks: what the seed studies share. A `Run` holds the state between the steps."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from prefect import runtime
+
+from lab.fingerprint import canonical, fingerprint
+from lab.home import resolve_home
+from lab.machine import environment, git_state, this_process
+from lab.plan import Plan, deviations, freeze, plan_hash, plan_row, read_declared
+from lab.products import Products
+from lab.records import DecisionRow, PlanStepRow, Record, RunRow, SeedDrawRow, StepRow, StudyRow
+from lab.runs import closed, reconcile
+from lab.store import Store, StoreLockedError
+from lab.study import PlannedStep
+from lab.tables import utc_now
+from models.backends import BackendError, Sampling
+from models.embedded import RUNGS, load_trained
+from models.entropy import Draw
+from models.prompts import Prompt
+from tasks import generation, measuring, seed_analysis, training
+from tasks.deciding import Standing, walk
+from tasks.identifying import identify
+from tasks.progress import Progress
+from tasks.recording import record
+from tasks.seed_cells import Arm, Sample, SeedDesign
+from tasks.shell import unwalked
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """All that a run of a seed study is told."""
+
+    study: str
+    question: str
+    text: str
+    plan: Plan
+    settings: Mapping[str, object]
+    profile: str
+    model: str
+    backend: str
+    timeout_seconds: float
+    host: str | None
+    arms: tuple[Arm, ...]
+    prompts: tuple[Prompt, ...]
+    sampling: Sampling
+    probe_every: int
+    diagnostic_draws: int
+    aa_alpha: float
+    required_pairs: int
+    permutations: int
+    samples: int | None
+    """Stop at this many samples a cell; None for the last look."""
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The looks to take: the planned ones up to `samples`, and `samples` itself."""
+        stop = self.samples or self.plan.looks[-1]
+        return (*(look for look in self.plan.looks if look < stop), stop)
+
+    def looks_at(self, look: int) -> tuple[int, ...]:
+        """The sequence of looks whose error spending judges this one; an undeclared look ends its own."""
+        if look in self.plan.looks:
+            return self.plan.looks
+        return (*(other for other in self.plan.looks if other < look), look)
+
+
+def begin(protocol: Protocol) -> Run:
+    """Freeze the plan if it is the first, and open the run's row.
+
+    Raises
+    ------
+    UsageError
+        For a home that cannot be written or a frozen plan that is damaged.
+    """
+    home = resolve_home()
+    plan, now = protocol.plan, utc_now()
+    declared = read_declared(home, plan.study, plan.profile) or freeze(home, plan, now=now)
+    used = plan_hash(plan)
+    commit, dirty = git_state()
+    place = environment(device="server" if protocol.backend == "ollama" else "cpu")
+    flow_run, parent = runtime.flow_run.id, runtime.flow_run.parent_flow_run_id
+    row = RunRow(
+        run_id=secrets.token_hex(8),
+        study=plan.study,
+        profile=plan.profile,
+        model=protocol.model,
+        plan_hash=used,
+        settings=canonical(protocol.settings),
+        state="running",
+        started_at=now,
+        ended_at=None,
+        exploratory=used != declared.plan_hash,
+        environment_id=place.environment_id,
+        git_commit=commit,
+        git_dirty=dirty,
+        flow_run_id=None if flow_run is None else str(flow_run),
+        parent_flow_run_id=None if parent is None else str(parent),
+        process=this_process(),
+        note=None,
+    )
+    study = StudyRow(study=plan.study, question=protocol.question, text=protocol.text)
+    rows: list[Record] = [study, plan_row(plan, declared, now=now), place, row]
+    departs = deviations(plan, declared)
+    record(str(home), "run", unwalked([*rows, *departs]))
+    if departs:
+        fields = ", ".join(row.field for row in departs)
+        logger.warning("this run departs from the frozen plan (%s): exploratory", fields)
+    return Run(protocol=protocol, home=home, row=row, device=place.device)
+
+
+@dataclass
+class Run:
+    """A run under way."""
+
+    protocol: Protocol
+    home: Path
+    row: RunRow
+    device: str
+    model: generation.Model | None = None
+    digest: str = ""
+    server_version: str | None = None
+    failures: dict[str, Any] = field(default_factory=dict)
+    """Outputs without a text that another run may give, by sample id."""
+    samples: list[Sample] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)
+    """Keys of the measured blocks so far."""
+    analysis: str = ""
+    path: list[DecisionRow] = field(default_factory=list)
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The looks to take."""
+        return self.protocol.looks
+
+    @cached_property
+    def design(self) -> SeedDesign:
+        """Cells and tapes of this model."""
+        return seed_design(self.protocol, self.digest)
+
+    def record(self, what: str, rows: Sequence[Record]) -> None:
+        """Hand rows to the store."""
+        record(str(self.home), what, unwalked(rows))
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Close the run's row whatever happens, then bring everything into the database."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._close("cancelled", "interrupted; run it again to go on where it stopped")
+            raise
+        except Exception as error:
+            self._close("failed", f"{type(error).__name__}: {error}")
+            raise
+        self._close("stopped" if self.path and self.path[-1].next == "stop" else "completed", None)
+
+    def _close(self, state: str, note: str | None) -> None:
+        store = Store(self.home)
+        store.record([closed(self.row, state, note)])
+        try:
+            reconcile(store)
+            store.snapshot(wait_seconds=30.0)
+        except StoreLockedError as error:
+            logger.warning("%s; the rows wait in the outbox, `ladder drain` brings them in", error)
+
+    def obtain_model(self) -> None:
+        """Train or find the embedded model, or ask the backend which model it has."""
+        p, home = self.protocol, str(self.home)
+        if p.backend == "local":
+            key = training.training_key(RUNGS[p.model])
+            self.digest = training.train(home, p.model, key)["digest"]
+            where = training.directory(self.home, p.model, key)
+            trained = load_trained(where)
+            assert trained is not None  # the task has just verified it
+            path = str(where)
+            place = {"environment_id": self.row.environment_id, "device": self.device}
+            rows = training.training_rows(trained, study=p.study, key=key, **place)
+            self.record("training", [*rows, PlanStepRow(plan_hash=self.row.plan_hash, step_id=key)])
+        else:
+            path = p.model
+        self.model = generation.Model(
+            backend=p.backend, path=path, timeout_seconds=p.timeout_seconds, host=p.host
+        )
+        if p.backend != "local":
+            try:
+                found = identify(home, self.model)
+            except BackendError as error:
+                self.record("failure", [self._step("identify", reason=error.reason)])
+                raise
+            self.digest, self.server_version = found["digest"], found["server_version"]
+
+    def _step(self, experiment: str, *, reason: str | None = None, **known: Any) -> StepRow:
+        config = known.get("config", {"experiment": experiment, "model": self.protocol.model})
+        return StepRow(
+            step_id=known.get("step_id", fingerprint(config)),
+            study=self.protocol.study,
+            experiment=experiment,
+            arm=known.get("arm"),
+            model=self.protocol.model,
+            seed=known.get("seed"),
+            config=canonical(config),
+            code=known.get("code", ""),
+            seconds=None,
+            device=self.device,
+            environment_id=self.row.environment_id,
+            recorded_at=utc_now(),
+            reason=reason,
+        )
+
+    def draw(self, look: int) -> list[Sample]:
+        """The samples that this look adds, with their taped seeds."""
+        before = max((other for other in self.looks if other < look), default=0)
+        draws = self.design.draws(self.home, look)
+        block = self.design.block(draws, before, look)
+        tapes = {
+            (arm.name, stream): self.design.tape(self.home, arm, stream).path
+            for arm in self.design.arms
+            for stream in arm.streams
+        }
+        rows: list[Record] = [
+            row
+            for (arm, stream), found in draws.items()
+            for row in seed_rows(tapes[arm, stream].relative_to(self.home), arm, stream, found)
+        ]
+        self.record(f"seeds of look {look}", rows)
+        self.samples += block
+        return block
+
+    def generate(self, look: int, samples: Sequence[Sample]) -> None:
+        """Make what is missing of a look's texts, batch by batch, recording each."""
+        assert self.model is not None
+        rows: list[Record] = []
+        for cell in self.design.cells:
+            known: dict[str, Any] = {"config": cell.config, "step_id": cell.step_id, "code": self.design.code}
+            rows.append(self._step("cell", arm=cell.arm.name, seed=cell.stream, **known))
+            rows.append(PlanStepRow(plan_hash=self.row.plan_hash, step_id=cell.step_id))
+        self.record("cells", rows)
+        parts = generation.batches(samples, generation.BATCH[self.protocol.backend])
+        progress = Progress(f"look {look}, texts", len(samples))
+        progress.start()
+        for i, part in enumerate(parts, start=1):
+            made = self._generate_part(f"look {look}, batch {i} of {len(parts)}", part)
+            progress.advance(len(part), made=made)
+
+    def _generate_part(self, what: str, part: Sequence[Sample]) -> int:
+        assert self.model is not None
+        key = generation.batch_key(part)
+        missing = generation.missing(self.home, part)
+        try:
+            found = generation.generate(str(self.home), what, self.model, unwalked(part), key)
+        except BackendError as error:
+            self.failures |= generation.refused(part, error.reason)
+            self._record_texts(what, part)
+            raise
+        self.failures |= found["failures"]
+        self._record_texts(what, part)
+        return len(missing)
+
+    def _record_texts(self, what: str, part: Sequence[Sample]) -> None:
+        rows = generation.generation_rows(
+            self.home, part, self.failures, digest=self.digest, server_version=self.server_version
+        )
+        self.record(what, rows)
+
+    def measure(self, look: int, samples: Sequence[Sample]) -> None:
+        """Measure a look's texts."""
+        key = measuring.measuring_key(samples, self.failures)
+        measuring.measure(str(self.home), f"look {look}", unwalked(samples), unwalked(self.failures), key)
+        self.measured.append(key)
+        body = Products(self.home, measuring.KIND).read(key)
+        self.record(f"metrics of look {look}", measuring.metric_rows(samples, body))
+
+    def analyse(self, look: int) -> None:
+        """Analyse all texts so far."""
+        p = self.protocol
+        asked = seed_analysis.question(
+            p.arms,
+            primary=p.plan.primary,
+            secondary=p.plan.secondary,
+            margin_sd=p.plan.margin,
+            alpha=p.plan.alpha,
+            aa_alpha=p.aa_alpha,
+            looks=p.looks_at(look),
+            look=look,
+            required_pairs=p.required_pairs,
+            permutations=p.permutations,
+        )
+        draws = self.diagnostic_draws
+        key = seed_analysis.analysis_key(self.measured, draws, asked)
+        seed_analysis.analyse(
+            str(self.home),
+            f"look {look}",
+            unwalked(self.samples),
+            unwalked(self.measured),
+            unwalked(draws),
+            unwalked(asked),
+            key,
+        )
+        self.analysis = key
+        body = Products(self.home, seed_analysis.KIND).read(key)
+        config = {"look": look, "model_digest": self.digest, "measured": self.measured}
+        step = self._step("analyse", step_id=key, config=config, code=seed_analysis.analysis_code())
+        rows: list[Record] = [step, PlanStepRow(plan_hash=self.row.plan_hash, step_id=key)]
+        rows += seed_analysis.result_rows(body, step_id=key, study=p.study, model=p.model, look=look)
+        rows += seed_analysis.similarity_rows(body, look)
+        self.record(f"tests of look {look}", rows)
+
+    @cached_property
+    def diagnostic_draws(self) -> dict[str, list[Draw]]:
+        """Further draws of each treatment's first stream, to test its distribution; recorded once a run."""
+        purposes = ["diagnostic"] * self.protocol.diagnostic_draws
+        found, rows = {}, []
+        for arm in (arm for arm in self.protocol.arms if arm.role == "treatment"):
+            tape = self.design.tape(self.home, arm, arm.streams[0], diagnostic=True)
+            found[arm.name] = tape.draws(purposes)
+            rows += seed_rows(tape.path.relative_to(self.home), arm.name, arm.streams[0], found[arm.name])
+        self.record("diagnostic seeds", rows)
+        return found
+
+    def decide(self, look: int) -> str:
+        """Ask the gates; returns what comes next."""
+        index = self.looks.index(look)
+        self.path += walk(
+            str(self.home),
+            self.protocol.plan.gates,
+            Standing(
+                study=self.protocol.study,
+                profile=self.protocol.profile,
+                model=self.protocol.model,
+                plan_hash=self.row.plan_hash,
+                run_id=self.row.run_id,
+                exploratory=self.row.exploratory or look not in self.protocol.plan.looks,
+                analysis=self.analysis,
+                look=look,
+                look_index=index + 1,
+                looks_left=len(self.looks) - index - 1,
+            ),
+        )
+        return self.path[-1].next
+
+    def summary(self) -> str:
+        """The last decision in a sentence."""
+        last = self.path[-1]
+        return f"{last.gate} {last.verdict} at look {last.look}. {last.sentence}. Next: {last.next}"
+
+    def result(self) -> dict[str, Any]:
+        """The decisions in order, as plain data."""
+        wanted = ("decision_id", "gate", "look", "verdict", "exploratory", "negligible", "sentence", "next")
+        return {
+            "run_id": self.row.run_id,
+            "study": self.protocol.study,
+            "model": self.protocol.model,
+            "decisions": [{name: getattr(row, name) for name in wanted} for row in self.path],
+        }
+
+
+def seed_design(protocol: Protocol, digest: str) -> SeedDesign:
+    """Cells and tapes of a model whose digest is known."""
+    return SeedDesign(
+        study=protocol.study,
+        model=protocol.model,
+        digest=digest,
+        backend=protocol.backend,
+        code=generation.generation_code(protocol.backend),
+        prompts=protocol.prompts,
+        arms=protocol.arms,
+        sampling=protocol.sampling,
+        probe_every=protocol.probe_every,
+    )
+
+
+def seed_rows(tape: Path, arm: str, stream: int, draws: Sequence[Draw]) -> list[SeedDrawRow]:
+    """Draws of a tape as rows."""
+    return [
+        SeedDrawRow(
+            tape=tape.as_posix(),
+            draw=draw.index,
+            source=arm,
+            stream=stream,
+            purpose=draw.purpose,
+            seed64=draw.seed64,
+            seed32=draw.seed32,
+        )
+        for draw in draws
+    ]
+
+
+def planned(protocol: Protocol, home: Path) -> list[PlannedStep]:
+    """The dry run: what each step makes and what of it is here; changes nothing."""
+    steps, digest = [], ""
+    if protocol.backend == "local":
+        key = training.training_key(RUNGS[protocol.model])
+        trained = load_trained(training.directory(home, protocol.model, key))
+        digest = trained.digest if trained else ""
+        steps.append(PlannedStep(name=f"train {protocol.model}", units=1, cached=int(trained is not None)))
+    design = seed_design(protocol, digest)
+    texts = Products(home, generation.KIND)
+    before = 0
+    for look in protocol.looks:
+        block = design.block(design.recorded(home), before, look) if digest else []
+        here = sum(texts.read(sample.sample_id) is not None for sample in block)
+        steps.append(
+            PlannedStep(name=f"generate look {look}", units=len(design.jobs(before, look)), cached=here)
+        )
+        before = look
+    return steps

@@ -1,0 +1,55 @@
+"""Results of measured steps as small JSON files, addressed by fingerprint and checked by hash.
+
+A product is written whole or not at all, so a killed process leaves nothing half done, and one that does not
+match its checksum is deleted and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.durable import write_durably
+
+
+@dataclass(frozen=True)
+class Products:
+    """Products of one kind, such as `generation`, under a lab's home."""
+
+    home: Path
+    kind: str
+
+    def path(self, key: str) -> Path:
+        """Where the product of a key lies, made or not."""
+        return self.home / "cache" / self.kind / key[:2] / f"{key}.json"
+
+    def read(self, key: str) -> Any:
+        """The product, or None when it is absent or damaged; a damaged one is deleted."""
+        path = self.path(key)
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, _, body = raw.partition(b"\n")
+        if digest.decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
+            path.unlink(missing_ok=True)
+            return None
+        return json.loads(body)
+
+    def write(self, key: str, body: object) -> str:
+        """Keep a product; returns the SHA-256 of its JSON text.
+
+        Raises
+        ------
+        ValueError
+            When the body holds NaN or an infinity.
+        """
+        text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+        digest = hashlib.sha256(text).hexdigest()
+        path = self.path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, digest.encode() + b"\n" + text)
+        return digest

@@ -1,0 +1,49 @@
+"""What every study declares about itself, so that commands, deployments and the report treat all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.gates import Gate
+from lab.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStep:
+    """One line of a dry run."""
+
+    name: str
+    units: int
+    """Texts, models or analyses the step makes."""
+    cached: int
+    """How many of them are here already."""
+    expected_seconds: float | None = None
+    """For what is missing; None when nobody has measured it yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study: its question, its profiles, its tree and the flow that runs it."""
+
+    name: str
+    title: str
+    question: str
+    prediction: str
+    profiles: Mapping[str, Any]
+    """Profile name -> frozen settings; all of one dataclass, `smoke` among them."""
+    gates: tuple[Gate, ...]
+    primary_gate: str
+    """The gate whose INVALID makes the command line exit 3."""
+    plan: Callable[[Any], Plan]
+    """Settings -> plan."""
+    steps: Callable[[Any, Path], list[PlannedStep]]
+    """Settings, home -> dry run; changes nothing."""
+    flow: Callable[..., Any]
+    """`flow(settings=...)`, a Prefect flow."""
+    entrypoint: str
+    """Module entrypoint of the flow, e.g. `flows.entropy_seeds.entropy_seeds`."""
+    next_flows: tuple[str, ...]
+    """Flows its routes may name, built or not."""

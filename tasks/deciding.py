@@ -1,0 +1,161 @@
+"""Gates at work: one read of the store a gate; the decision is recorded with its evidence and shown."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import runtime, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from lab.fingerprint import canonical, fingerprint
+from lab.gates import Evidence, Gate, GateError, Ruling, explain, rule_on, rule_text
+from lab.records import DecisionRow
+from lab.store import Store
+from lab.tables import utc_now
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a study stands when it asks its gates."""
+
+    study: str
+    profile: str
+    model: str
+    plan_hash: str
+    run_id: str
+    exploratory: bool
+    analysis: str
+    """Step id of the analysis whose rows the gates read."""
+    look: int
+    look_index: int
+    """1 at the first look."""
+    looks_left: int
+
+
+def walk(home: str, gates: Sequence[Gate], standing: Standing) -> list[DecisionRow]:
+    """Ask the gates from the first on, following their routes until one leads out of the tree."""
+    by_name = {gate.name: gate for gate in gates}
+    path: list[DecisionRow] = []
+    name = gates[0].name
+    while name in by_name:
+        if any(decision.gate == name for decision in path):
+            raise GateError(f"gate {name} is asked twice at one look; its routes go round in a circle")
+        path.append(decide(home, by_name[name], standing))
+        name = path[-1].next
+    return path
+
+
+@task(
+    name="decide",
+    task_run_name="gate {gate.name}, look {standing.look}",
+    cache_policy=NO_CACHE,
+)
+def decide(home: str, gate: Gate, standing: Standing) -> DecisionRow:
+    """Ask one gate, record what it says and show it."""
+    store = Store(Path(home))
+    evidence, parameters = ask(store, gate, standing)
+    ruling = rule_on(gate, evidence, last_look=standing.looks_left == 0)
+    row = decision_row(gate, standing, evidence, parameters, ruling)
+    store.record([row])
+    _show(gate, row, evidence)
+    flag = " (exploratory)" if row.exploratory else ""
+    logger.info("%s: %s%s. %s", gate.name, row.verdict, flag, row.sentence)
+    return row
+
+
+def ask(store: Store, gate: Gate, standing: Standing) -> tuple[Evidence, dict[str, object]]:
+    """The one row of evidence, and the parameters of the query."""
+    known = {name: getattr(standing, name) for name in standing.__dataclass_fields__}
+    used = sorted(set(re.findall(r"\$([a-z_]+)", gate.sql)))
+    unknown = [name for name in used if name not in known]
+    if unknown:
+        raise GateError(f"gate {gate.name} asks for ${unknown[0]}; known: {', '.join(known)}")
+    parameters = {name: known[name] for name in used}
+    rows = store.read(gate.sql, parameters).to_dicts()
+    if len(rows) != 1:
+        raise GateError(
+            f"gate {gate.name}: its query returned {len(rows)} rows; one row of evidence is needed"
+        )
+    return rows[0], parameters
+
+
+def decision_row(
+    gate: Gate,
+    standing: Standing,
+    evidence: Evidence,
+    parameters: Mapping[str, object],
+    ruling: Ruling,
+) -> DecisionRow:
+    """The decision with everything needed to compute it again; asking again gives the same id."""
+    place = [standing.plan_hash, gate.name, standing.model, standing.look, standing.analysis]
+    flow_run = runtime.flow_run.id
+    return DecisionRow(
+        decision_id=fingerprint(place),
+        study=standing.study,
+        profile=standing.profile,
+        model=standing.model,
+        gate=gate.name,
+        look=standing.look,
+        plan_hash=standing.plan_hash,
+        run_id=standing.run_id,
+        question=gate.question,
+        verdict=ruling.verdict,
+        exploratory=standing.exploratory,
+        negligible=ruling.negligible,
+        evidence=canonical(evidence),
+        sql=gate.sql,
+        parameters=canonical(parameters),
+        rule=rule_text(gate),
+        sentence=ruling.sentence,
+        next=ruling.next,
+        next_parameters=canonical(ruling.parameters),
+        flow_run_id=None if flow_run is None else str(flow_run),
+        launched_flow_run_id=None,
+        decided_at=utc_now(),
+    )
+
+
+def _show(gate: Gate, row: DecisionRow, evidence: Evidence) -> None:
+    """A table of the evidence and a page with verdict, rule, branch and query in the Prefect UI."""
+    key = re.sub(r"[^a-z0-9]+", "-", f"{row.study}-{gate.name}".lower())
+    create_table_artifact(
+        key=f"{key}-evidence",
+        table=[{"evidence": name, "value": _text(value)} for name, value in evidence.items()],
+        description=f"{gate.question} {row.verdict} at look {row.look} ({row.model})",
+    )
+    create_markdown_artifact(key=key, markdown=markdown(gate, row, evidence), description=row.sentence)
+
+
+def markdown(gate: Gate, row: DecisionRow, evidence: Evidence) -> str:
+    """The decision as a person reads it."""
+    flags = [name for name in ("exploratory", "negligible") if getattr(row, name)]
+    lines = [
+        f"# {row.verdict}{' · ' + ', '.join(flags) if flags else ''}",
+        f"**{gate.question}**",
+        row.sentence,
+        f"Model {row.model}, look at {row.look} samples a cell. Next: **{row.next}**.",
+        "| evidence | value |\n| --- | --- |\n"
+        + "\n".join(f"| {name} | {_text(value)} |" for name, value in evidence.items()),
+        "| verdict | leads to |\n| --- | --- |\n"
+        + "\n".join(
+            f"| {'**' + verdict + '**' if verdict == row.verdict else verdict} | {route.next} |"
+            for verdict, route in gate.routes.items()
+        ),
+        "```\n" + "\n".join(explain(gate.rules, gate.min_n, evidence)) + "\n```",
+        f"```sql\n{gate.sql.strip()}\n```",
+        f"`ladder gates {row.study} --why {row.decision_id}` computes it again.",
+    ]
+    return "\n\n".join(lines)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -1,0 +1,55 @@
+"""How far a long task is: a progress artifact in the Prefect UI and a log line with the time left."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import cast
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """Counts units of one piece of work inside a flow run.
+
+    Parameters
+    ----------
+    what
+        Said in every line, such as `look 4: texts`.
+    total
+        Units in all.
+    """
+
+    what: str
+    total: int
+    done: int = 0
+    made: int = 0
+    """Units made now, not found in the cache; the time left is reckoned from these."""
+    _began: float = field(default_factory=time.monotonic)
+    _artifact: UUID | None = None
+
+    def start(self) -> None:
+        """Show the bar at its beginning."""
+        self._artifact = cast(UUID, create_progress_artifact(progress=0.0, description=self.what))
+
+    def advance(self, units: int, *, made: int) -> None:
+        """Add units done, `made` of them just now."""
+        self.done += units
+        self.made += made
+        share = 100.0 * self.done / self.total if self.total else 100.0
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, progress=min(100.0, share))
+        if made or self.done >= self.total:
+            logger.info("%s: %s", self.what, self._line())
+
+    def _line(self) -> str:
+        text = f"{self.done} of {self.total}"
+        if self.done >= self.total:
+            return f"{text}, {self.made} made now, {self.done - self.made} were here already"
+        left = (self.total - self.done) * (time.monotonic() - self._began) / max(1, self.made)
+        return f"{text}, about {left:.0f} s left"

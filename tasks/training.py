@@ -1,0 +1,79 @@
+"""Embedded models as a cached task: trained on first use, then found by their checksum."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from lab.fingerprint import canonical, code, fingerprint
+from lab.records import Record, StepRow, TrainLogRow
+from lab.tables import utc_now
+from models.embedded import RUNGS, EmbeddedSpec, TrainedModel, TrainPoint, load_trained, obtain
+from tasks.shell import product_key
+
+logger = logging.getLogger(__name__)
+
+TRAINING_CODE = ("models.embedded", "models.pretrain")
+
+
+def training_key(spec: EmbeddedSpec) -> str:
+    """Fingerprint of the spec and of the code that trains."""
+    return fingerprint([asdict(spec), code(*TRAINING_CODE)])
+
+
+def directory(home: Path, name: str, key: str) -> Path:
+    """Where the rung trained under a key is kept."""
+    return home / "models" / f"{name}-{key}"
+
+
+def _is_complete(home: Path, parameters: Mapping[str, Any]) -> bool:
+    return load_trained(directory(home, parameters["name"], parameters["key"])) is not None
+
+
+@task(
+    name="train",
+    task_run_name="train {name}",
+    persist_result=True,
+    result_serializer="json",
+    cache_key_fn=product_key(_is_complete),
+)
+def train(home: str, name: str, key: str) -> dict[str, Any]:
+    """Train the rung unless it is there; returns its digest and held-out loss."""
+    spec = RUNGS[name]
+
+    def report(point: TrainPoint) -> None:
+        loss = f"held out {point.valid_loss_nats:.3f} nats a token"
+        logger.info("train %s: step %d of %d, %s", name, point.iteration, spec.steps, loss)
+
+    trained = obtain(spec, directory(Path(home), name, key), report=report)
+    return {"digest": trained.digest, "heldout_bits_per_byte": trained.heldout_bits_per_byte}
+
+
+def training_rows(
+    trained: TrainedModel, *, study: str, key: str, environment_id: str, device: str
+) -> list[Record]:
+    """The training as a step and its log."""
+    rows: list[Record] = [
+        StepRow(
+            step_id=key,
+            study=study,
+            experiment="train",
+            arm=None,
+            model=trained.name,
+            seed=trained.spec.seed,
+            config=canonical(asdict(trained.spec)),
+            code=code(*TRAINING_CODE),
+            seconds=trained.seconds,
+            device=device,
+            environment_id=environment_id,
+            recorded_at=utc_now(),
+            reason=None,
+        )
+    ]
+    rows += [TrainLogRow(step_id=key, **asdict(point)) for point in trained.log]
+    return rows
