@@ -24,8 +24,8 @@ import psutil
 
 MARK_VARIABLE = "LADDER_SERVICE"
 HEALTH_TIMEOUT_SECONDS = 3.0
-SAME_START_SECONDS = 1.0
-"""Two readings of one process's start differ by less than this."""
+SAME_START_SECONDS = 0.05
+"""Two readings of one process's start differ by less than this; the kernel counts in steps of 0.01 s."""
 PROFILE = "ladder"
 
 _ALWAYS = {
@@ -58,14 +58,13 @@ class Process:
 
     pid: int
     started: float
-    """Seconds since 1970."""
+    """Seconds from the machine's start to the process's, so that setting the clock does not move it."""
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
         try:
-            found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.started) < SAME_START_SECONDS
-            return same and found.status() != psutil.STATUS_ZOMBIE
+            same = abs(identify(self.pid).started - self.started) < SAME_START_SECONDS
+            return same and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
@@ -80,6 +79,18 @@ class Service:
     """Value of `LADDER_SERVICE` in the environment of all that it started, flow runs included."""
     server: Process
     worker: Process | None
+
+
+def identify(pid: int) -> Process:
+    """The process that has this number now.
+
+    Raises
+    ------
+    psutil.NoSuchProcess
+        There is none.
+    """
+    # psutil adds the boot time as the clock now has it, so the difference is what the kernel counted
+    return Process(pid=pid, started=psutil.Process(pid).create_time() - psutil.boot_time())
 
 
 def prepare(home: Path) -> None:

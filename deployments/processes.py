@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from deployments.environment import MARK_VARIABLE, Process
+from deployments.environment import MARK_VARIABLE, Process, identify
 
 LOG_TAIL_LINES = 15
 
@@ -49,7 +49,7 @@ def start(command: Sequence[str], *, log: Path, environment: Mapping[str, str], 
             start_new_session=True,
         )
     child.returncode = 0  # nobody waits for it here, and Popen would warn of that
-    return Process(pid=child.pid, started=psutil.Process(child.pid).create_time())
+    return identify(child.pid)
 
 
 def marked(mark: str) -> list[Process]:
@@ -58,7 +58,7 @@ def marked(mark: str) -> list[Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(MARK_VARIABLE) == mark and process.pid != os.getpid():
-                found.append(Process(pid=process.pid, started=process.create_time()))
+                found.append(identify(process.pid))
     return [process for process in found if process.alive()]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import socket
 import sys
 import time
@@ -59,8 +60,8 @@ def up(home: Path, studies: Iterable[Study], *, port: int | None, report: Report
     UsageError
         The port is taken, `PREFECT_API_URL` names a server of the person's own, or another `up` or `down`
         is at work.
-    RuntimeError
-        Server or worker did not start; the message ends with its log.
+    ChildProcessError
+        Server or worker did not start; the end of its log has been reported.
     """
     home = Path(home).expanduser().absolute()
     _refuse_foreign_api(home)
@@ -79,7 +80,7 @@ def up(home: Path, studies: Iterable[Study], *, port: int | None, report: Report
             names = register.register(studies, api)
             report(f"Registered {len(names)} deployments: {', '.join(names)}.")
             if launched is not None:
-                _wait_for_worker(home, service, api, launched)
+                _wait_for_worker(home, service, api, launched, report)
     for line in usage(home, service, names):
         report(line)
     return service
@@ -106,9 +107,11 @@ def down(home: Path, *, report: Report, grace_seconds: float = GRACE_SECONDS) ->
 def usage(home: Path, service: Service, names: list[str]) -> list[str]:
     """What a person types next, as lines."""
     example = next((name for name in names if name.endswith("/smoke")), names[0] if names else "FLOW/PROFILE")
+    usual = home == Path("var").absolute()
+    command = "ladder env" if usual else f"LADDER_HOME={shlex.quote(str(home))} ladder env"
     return [
         f"Pages: {_page(service.url)}   logs: {home / 'logs'}",
-        'In a shell, once: eval "$(ladder env)"',
+        f'In a shell, once: eval "$({command})"',
         f"Then: prefect deployment run '{example}' --watch",
     ]
 
@@ -166,7 +169,7 @@ def _start_server(home: Path, port: int | None, report: Report) -> Service:
     while not environment.answers(url):
         if not server.alive() or time.monotonic() > deadline:
             _stop_remains(home, lambda _: None)
-            raise RuntimeError(f"the server did not start; the end of {log}:\n{processes.log_tail(log)}")
+            raise _not_started("server", log, report)
         time.sleep(0.1)
     return service
 
@@ -194,7 +197,9 @@ def _ensure_worker(home: Path, service: Service, report: Report) -> tuple[Servic
     return service, launched
 
 
-def _wait_for_worker(home: Path, service: Service, api: SyncPrefectClient, launched: float) -> None:
+def _wait_for_worker(
+    home: Path, service: Service, api: SyncPrefectClient, launched: float, report: Report
+) -> None:
     """Return when the server has heard from a worker launched at that time."""
     worker: Process | None = service.worker
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -203,9 +208,14 @@ def _wait_for_worker(home: Path, service: Service, api: SyncPrefectClient, launc
         if any(w.last_heartbeat_time and w.last_heartbeat_time.timestamp() > launched for w in found):
             return
         if worker is None or not worker.alive() or time.monotonic() > deadline:
-            log = home / "logs" / "worker.log"
-            raise RuntimeError(f"the worker did not start; the end of {log}:\n{processes.log_tail(log)}")
+            raise _not_started("worker", home / "logs" / "worker.log", report)
         time.sleep(0.2)
+
+
+def _not_started(what: str, log: Path, report: Report) -> ChildProcessError:
+    for line in processes.log_tail(log).splitlines():
+        report(f"  {line}")
+    return ChildProcessError(f"the {what} did not start; the end of its log is above, all of it in {log}")
 
 
 def _variables(home: Path, mark: str) -> dict[str, str]:

@@ -71,18 +71,18 @@ class TemporaryServer:
 
         Raises
         ------
-        RuntimeError
+        ChildProcessError
             It ended, or did not answer in time.
         """
         deadline = time.monotonic() + timeout_seconds
         while not environment.answers(self.url, timeout_seconds=max(0.1, deadline - time.monotonic())):
             code = self.process.poll()
             if code is not None:
-                raise RuntimeError(
+                raise ChildProcessError(
                     f"the temporary Prefect server ended with code {code}; its message is above"
                 )
             if time.monotonic() > deadline:
-                raise RuntimeError(
+                raise ChildProcessError(
                     f"the temporary Prefect server did not answer within {timeout_seconds:.0f} s"
                 )
             time.sleep(0.05)

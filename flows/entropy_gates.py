@@ -12,7 +12,7 @@ _EVIDENCE = """
 SELECT any_value(verdict) AS tested, coalesce(bool_or(negligible), false) AS negligible,
        max(effect) AS effect, max(low) AS low, max(high) AS high, max(p_adjusted) AS p, max(alpha) AS alpha,
        max(margin) AS margin, coalesce(max(n), 0) AS n, max(power) AS power, max(mde) AS mde,
-       max(n_to_settle) AS n_to_settle, any_value(reason) AS reason,
+       max(n_to_settle) AS n_to_settle,
        coalesce('about ' || max(n_to_settle) || ' samples a cell would settle it', any_value(reason),
                 'how many samples would settle it is undefined') AS what_settles,
        coalesce(any_value(reason), 'none of its checks failed') AS findings{more}

@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from flows import seed_run
+from flows import seed_protocol, seed_run
 from flows.entropy_gates import GATES
 from lab.errors import unknown
 from lab.plan import Plan
@@ -48,7 +48,7 @@ SECONDARY = ("shannon_char", "repetition_ratio", "length_words")
 class EntropySeeds:
     """What a run of this study can be told. Everything but model, backend and samples belongs to the plan."""
 
-    profile: Literal["smoke", "laptop", "full"] = "smoke"
+    profile: Annotated[Literal["smoke", "laptop", "full"], Field(description="Whose plan this is")]
     model: Annotated[str, Field(description="An embedded rung, an Ollama name, or a hub id", min_length=1)]
     backend: Annotated[
         Literal["local", "transformers", "ollama", "replay"], Field(description="What runs the model")
@@ -183,9 +183,9 @@ FULL = replace(LAPTOP, profile="full", model="distilgpt2", backend="transformers
 PROFILES: Mapping[str, EntropySeeds] = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL}
 
 
-def protocol(settings: EntropySeeds) -> seed_run.Protocol:
+def protocol(settings: EntropySeeds) -> seed_protocol.Protocol:
     """What the shared run of seed studies needs to know."""
-    return seed_run.Protocol(
+    return seed_protocol.Protocol(
         study=NAME,
         question=QUESTION,
         text=__doc__ or "",
@@ -210,7 +210,7 @@ def protocol(settings: EntropySeeds) -> seed_run.Protocol:
 
 def steps(settings: EntropySeeds, home: Path) -> list[PlannedStep]:
     """The dry run."""
-    return seed_run.planned(protocol(settings), home)
+    return seed_protocol.planned(protocol(settings), home)
 
 
 @flow(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,67 +13,28 @@ from typing import Any
 
 from prefect import runtime
 
+from flows.seed_protocol import Protocol, seed_design
 from lab.fingerprint import canonical, fingerprint
 from lab.home import resolve_home
 from lab.machine import environment, git_state, this_process
-from lab.plan import Plan, deviations, freeze, plan_hash, plan_row, read_declared
+from lab.plan import deviations, freeze, plan_hash, plan_row, read_declared
 from lab.products import Products
 from lab.records import DecisionRow, PlanStepRow, Record, RunRow, SeedDrawRow, StepRow, StudyRow
 from lab.runs import closed, reconcile
 from lab.store import Store, StoreLockedError
-from lab.study import PlannedStep
 from lab.tables import utc_now
-from models.backends import BackendError, Sampling
+from models.backends import BackendError
 from models.embedded import RUNGS, load_trained
 from models.entropy import Draw
-from models.prompts import Prompt
 from tasks import generation, measuring, seed_analysis, training
 from tasks.deciding import Standing, walk
 from tasks.identifying import identify
 from tasks.progress import Progress
 from tasks.recording import record
-from tasks.seed_cells import Arm, Sample, SeedDesign
+from tasks.seed_cells import Sample, SeedDesign
 from tasks.shell import unwalked
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """All that a run of a seed study is told."""
-
-    study: str
-    question: str
-    text: str
-    plan: Plan
-    settings: Mapping[str, object]
-    profile: str
-    model: str
-    backend: str
-    timeout_seconds: float
-    host: str | None
-    arms: tuple[Arm, ...]
-    prompts: tuple[Prompt, ...]
-    sampling: Sampling
-    probe_every: int
-    diagnostic_draws: int
-    aa_alpha: float
-    required_pairs: int
-    permutations: int
-    samples: int | None
-    """Stop at this many samples a cell; None for the last look."""
-
-    @property
-    def looks(self) -> tuple[int, ...]:
-        """The looks to take: the planned ones up to `samples`, and `samples` itself."""
-        stop = self.samples or self.plan.looks[-1]
-        return (*(look for look in self.plan.looks if look < stop), stop)
-
-    def looks_at(self, look: int) -> tuple[int, ...]:
-        """The sequence of looks whose error spending judges this one; an undeclared look ends its own."""
-        if look in self.plan.looks:
-            return self.plan.looks
-        return (*(other for other in self.plan.looks if other < look), look)
 
 
 def begin(protocol: Protocol) -> Run:
@@ -366,21 +327,6 @@ class Run:
         }
 
 
-def seed_design(protocol: Protocol, digest: str) -> SeedDesign:
-    """Cells and tapes of a model whose digest is known."""
-    return SeedDesign(
-        study=protocol.study,
-        model=protocol.model,
-        digest=digest,
-        backend=protocol.backend,
-        code=generation.generation_code(protocol.backend),
-        prompts=protocol.prompts,
-        arms=protocol.arms,
-        sampling=protocol.sampling,
-        probe_every=protocol.probe_every,
-    )
-
-
 def seed_rows(tape: Path, arm: str, stream: int, draws: Sequence[Draw]) -> list[SeedDrawRow]:
     """Draws of a tape as rows."""
     return [
@@ -395,24 +341,3 @@ def seed_rows(tape: Path, arm: str, stream: int, draws: Sequence[Draw]) -> list[
         )
         for draw in draws
     ]
-
-
-def planned(protocol: Protocol, home: Path) -> list[PlannedStep]:
-    """The dry run: what each step makes and what of it is here; changes nothing."""
-    steps, digest = [], ""
-    if protocol.backend == "local":
-        key = training.training_key(RUNGS[protocol.model])
-        trained = load_trained(training.directory(home, protocol.model, key))
-        digest = trained.digest if trained else ""
-        steps.append(PlannedStep(name=f"train {protocol.model}", units=1, cached=int(trained is not None)))
-    design = seed_design(protocol, digest)
-    texts = Products(home, generation.KIND)
-    before = 0
-    for look in protocol.looks:
-        block = design.block(design.recorded(home), before, look) if digest else []
-        here = sum(texts.read(sample.sample_id) is not None for sample in block)
-        steps.append(
-            PlannedStep(name=f"generate look {look}", units=len(design.jobs(before, look)), cached=here)
-        )
-        before = look
-    return steps

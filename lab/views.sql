@@ -101,3 +101,42 @@ SELECT plan.study, plan.profile, deviation.field, deviation.declared, deviation.
 FROM deviation LEFT JOIN plan USING (plan_hash)
 ORDER BY plan.study, plan.recorded_at, deviation.field;
 COMMENT ON VIEW deviations IS 'Fields in which a used plan departs from its declared one.';
+
+CREATE OR REPLACE VIEW look_test AS
+SELECT plan.profile, plan_step.plan_hash, test.*,
+       look = max(look) OVER (PARTITION BY plan_hash, test.study, test.model, family) AS is_last_look
+FROM test
+LEFT JOIN step USING (step_id)
+LEFT JOIN plan_step USING (step_id)
+LEFT JOIN plan USING (plan_hash)
+QUALIFY rank() OVER (
+    PARTITION BY plan_hash, test.study, test.model, look, family
+    ORDER BY step.recorded_at DESC NULLS LAST, test.step_id
+) = 1;
+COMMENT ON VIEW look_test IS
+    'Every statistical answer of every look, by plan, from the last analysis of each family at that look.';
+
+CREATE OR REPLACE VIEW contrast_effects AS
+WITH pairs AS (
+    SELECT *, max(abs(estimate / nullif(effect, 0)))
+                  OVER (PARTITION BY plan_hash, study, model, look, family, metric) AS sd
+    FROM look_test
+    WHERE hypothesis = 'pairwise' AND role IN ('decides', 'secondary')
+), inside AS (
+    SELECT plan_hash, study, model, look, family, metric, contrast, p AS tost_p
+    FROM look_test WHERE hypothesis = 'tost'
+)
+SELECT pairs.study, pairs.profile, pairs.model, pairs.plan_hash, pairs.look, pairs.is_last_look, pairs.family,
+       pairs.metric, pairs.contrast, pairs.role, pairs.method, pairs.effect, pairs.low / pairs.sd AS low_sd,
+       pairs.high / pairs.sd AS high_sd, pairs.estimate, pairs.low, pairs.high, pairs.sd, pairs.margin,
+       pairs.alpha, pairs.p, pairs.p_adjusted, inside.tost_p, pairs.n, pairs.power, pairs.mde,
+       pairs.low > 0 OR pairs.high < 0 AS excludes_zero, inside.tost_p < pairs.alpha AS inside_margin,
+       pairs.reason, pairs.step_id
+FROM pairs LEFT JOIN inside
+  ON inside.plan_hash IS NOT DISTINCT FROM pairs.plan_hash AND inside.study = pairs.study
+ AND inside.model = pairs.model AND inside.look = pairs.look AND inside.family = pairs.family
+ AND inside.metric = pairs.metric AND inside.contrast = pairs.contrast
+ORDER BY pairs.study, pairs.model, pairs.plan_hash, pairs.family, pairs.look, pairs.role, pairs.metric,
+         pairs.contrast;
+COMMENT ON VIEW contrast_effects IS
+    'Pairwise contrasts of every look in within-cell SD, with whether they exclude 0 and lie inside the margin.';

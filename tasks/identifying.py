@@ -10,17 +10,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.generation import Model, opened
-from tasks.shell import RETRY_DELAYS_SECONDS, can_differ
 
 
-@task(
-    name="identify",
-    task_run_name="identify {model.path}",
-    cache_policy=NO_CACHE,
-    retries=len(RETRY_DELAYS_SECONDS),
-    retry_delay_seconds=RETRY_DELAYS_SECONDS,
-    retry_condition_fn=can_differ,
-)
+@task(name="identify", task_run_name="identify {model.path}", cache_policy=NO_CACHE)
 def identify(home: str, model: Model) -> dict[str, Any]:
     """Name, digest, sizes and server version of the model."""
     return asdict(opened(model, Path(home)).identity())

@@ -1,0 +1,45 @@
+"use strict";
+// Swaps each still chart for one that answers the pointer and fits its column, adds a copy button to every
+// query. Without this script the page shows the same charts, as stills.
+function draw(figure) {
+  const spec = JSON.parse(figure.querySelector("script").textContent);
+  const width = figure.clientWidth;
+  if (figure.drawnAt === width) return;
+  figure.drawnAt = width;
+  if (typeof spec.width === "number") spec.width = width; // a facet keeps its panels' width
+  const still = figure.querySelector(".still");
+  const live = figure.querySelector(".live") ?? document.createElement("div");
+  live.className = "live";
+  still.after(live);
+  vegaEmbed(live, spec, { mode: "vega-lite", renderer: "svg", actions: false })
+    .then(() => { still.hidden = true; figure.dataset.chart = "live"; })
+    .catch((error) => {
+      live.remove();
+      still.hidden = false;
+      figure.dataset.chart = "still";
+      console.error(error);
+    });
+}
+const watcher = new ResizeObserver((entries) => {
+  setTimeout(() => entries.forEach((entry) => draw(entry.target))); // after its own layout pass
+});
+for (const figure of document.querySelectorAll("figure[data-chart]")) {
+  draw(figure);
+  watcher.observe(figure);
+}
+for (const code of document.querySelectorAll("pre > code")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Copy";
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      button.textContent = "Selected: copy it with the keyboard";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+  code.parentElement.after(button);
+}

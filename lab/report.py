@@ -1,0 +1,144 @@
+"""The report: one HTML file that needs no network, made of what the store holds.
+
+It opens with a sentence a question and goes down to the query behind each figure. The charts are there
+twice, as SVG in the page and as a specification that the embedded Vega draws again, so that the page reads
+the same without JavaScript. Everything comes through `Store.read`; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from lab import report_queries as queries
+from lab.report_figures import SEEDS, figure
+from lab.report_glance import glance, title
+from lab.report_group import Group, ask, read_groups
+from lab.report_markup import badge, column, number, sql, table, text
+from lab.report_sections import study_section
+from lab.store import Store
+
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data:"
+)
+"""The page may load nothing. Vega compiles its expressions, hence `unsafe-eval`."""
+
+
+def write_report(store: Store, out: Path) -> Path:
+    """Write the report of everything in the store as one HTML file, replaced in one step.
+
+    Parameters
+    ----------
+    store
+        What to report; waiting batches are drained first.
+    out
+        The file, e.g. `var/report.html`; its folder is made.
+
+    Returns
+    -------
+    Path
+        `out`, absolute.
+
+    Raises
+    ------
+    StoreLockedError
+        The database stayed held by another program.
+    OSError
+        The file cannot be written; an older one stands.
+    """
+    out = Path(out).expanduser().absolute()
+    page = _page(store, read_groups(store))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".tmp")
+    temporary.write_text(page, encoding="utf-8")
+    os.replace(temporary, out)
+    return out
+
+
+def _page(store: Store, groups: Sequence[Group]) -> str:
+    body = _studies(store, groups) if groups else _empty()
+    script = f"<script>{_vega()}</script><script>{_part('report.js')}</script>" if groups else ""
+    made = datetime.now(UTC)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Overnight Ladder, {made:%Y-%m-%d}</title><style>{_part('report.css')}</style></head><body>"
+        f"<header><h1>Overnight Ladder</h1>"
+        f'<p class="meta">What the store held on {made:%Y-%m-%d at %H:%M} UTC.</p></header>'
+        f"<main>{body}</main>{script}</body></html>\n"
+    )
+
+
+def _studies(store: Store, groups: Sequence[Group]) -> str:
+    links = "".join(f'<li><a href="#{g.name}">{title(g)}</a></li>' for g in groups)
+    sections = "".join(study_section(store, group) for group in groups)
+    return (
+        f'<nav aria-label="Sections"><ul>{links}<li><a href="#quality">seeds and data quality</a></li></ul>'
+        f'</nav><section id="glance"><h2>At a glance</h2>{_legend()}{glance(groups)}</section>'
+        f"{sections}{_quality(store)}"
+    )
+
+
+MEANINGS = {
+    "DETECTED": "the declared test rejects after correction, and the interval excludes 0",
+    "EQUIVALENT": "the effect lies inside the declared margin",
+    "INCONCLUSIVE": "neither; more data would tell",
+    "INVALID": "the data fail a check, so nothing may be concluded",
+}
+
+
+def _legend() -> str:
+    words = "".join(f"<li>{badge(verdict)} {meaning}</li>" for verdict, meaning in MEANINGS.items())
+    return (
+        f'<ul class="legend note">{words}'
+        '<li><span class="flag">exploratory</span> changed plan, or samples outside its looks</li>'
+        '<li><span class="flag">negligible</span> detected, but inside the margin</li></ul>'
+    )
+
+
+def _quality(store: Store) -> str:
+    counts, seeds = ask(store, queries.QUALITY), ask(store, SEEDS.query)
+    columns = [column("what", "what", is_number=False), column("count", "n", number)]
+    chart = figure(SEEDS, seeds)
+    return (
+        f'<section id="quality"><h2>Seeds and data quality</h2><div class="figures">{chart}<div>'
+        f"{table(counts.rows, columns, caption='Rows that could not be used, and why they are still here')}"
+        f"{sql(counts.sql)}{_refused(store)}</div></div></section>"
+    )
+
+
+def _refused(store: Store) -> str:
+    """Batches that could not be stored, and those still waiting."""
+    files = sorted(store.outbox.rejected.glob("*.txt")) if store.outbox.rejected.is_dir() else []
+    rows = [{"file": f.stem, "why": f.read_text(encoding="utf-8", errors="replace").strip()} for f in files]
+    columns = [column("file", "file", is_number=False), column("why", "why", is_number=False)]
+    waiting = len(store.outbox.waiting())
+    late = f"<p>{waiting} batches wait in the outbox and are not on this page.</p>" if waiting else ""
+    return late + table(rows, columns, caption="Batches refused by the store", stack=True)
+
+
+def _empty() -> str:
+    return (
+        "<h2>Nothing to report yet</h2>"
+        "<p>No study has run in this store. Run one, then write the report again:</p>"
+        f"<pre><code>{text('ladder run entropy_seeds --profile smoke')}\nladder report</code></pre>"
+        "<p>The smoke profile trains its own small model, downloads nothing and takes some minutes.</p>"
+    )
+
+
+def _part(name: str) -> str:
+    return resources.files("lab").joinpath(name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script; bundling takes some 2 s, so once a process."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
+    return bundle.replace("</script", "<\\/script")

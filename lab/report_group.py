@@ -1,0 +1,119 @@
+"""One part of the report: a study, profile, model and plan, with what was asked of the store for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from lab import report_queries as queries
+from lab.gates import NEXT_LOOK
+from lab.report_markup import Row
+from lab.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A query as it was put and what it returned."""
+
+    sql: str
+    """Parameters written in."""
+    frame: pl.DataFrame
+
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        """The answer, a mapping a row."""
+        return self.frame.to_dicts()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Everything of one study, profile, model and plan hangs together: it was decided together."""
+
+    study: str
+    profile: str
+    model: str
+    plan_hash: str
+    is_declared: bool | None
+    """Whether the plan is the declared one; None when the store does not have it."""
+    question: str
+    plan: Mapping[str, object]
+    """The plan's JSON; empty when the store does not have it."""
+    gates: Sequence[Mapping[str, object]]
+    path: Sequence[Row]
+    """Decisions in order."""
+    path_sql: str
+    verdicts: Mapping[tuple[str, int], Row]
+    """(family, look) -> the row that concludes it."""
+
+    @property
+    def name(self) -> str:
+        """Id on the page."""
+        return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.study}-{self.model}-{self.plan_hash}")
+
+    @property
+    def family(self) -> str:
+        """The question the tree ends in: the family of its last gate."""
+        return str(self.gates[-1]["name"]) if self.gates else "seed_effect"
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Values for the queries."""
+        return {"study": self.study, "model": self.model, "plan": self.plan_hash, "family": self.family}
+
+    def numbers(self, decision: Row) -> dict[str, object]:
+        """What a decision rests on: the row that concludes its family at that look, then its evidence."""
+        evidence = json.loads(str(decision["evidence"]))
+        row = self.verdicts.get((str(decision["gate"]), int(str(decision["look"]))), {})
+        found = dict(evidence) if isinstance(evidence, dict) else {}
+        return found | {key: value for key, value in row.items() if value is not None}
+
+    @property
+    def standing(self) -> list[Row]:
+        """The last decision of every gate, the last one of all first."""
+        last = {str(step["gate"]): step for step in self.path}
+        newest = self.path[-1:]
+        return [*newest, *(step for step in last.values() if step is not newest[0])]
+
+    @property
+    def outcome(self) -> str:
+        """What comes next, in words."""
+        if not self.path:
+            return "no gate was asked yet"
+        following = str(self.path[-1]["next"])
+        return {NEXT_LOOK: "the next look", "stop": "nothing: the study stops here"}.get(following, following)
+
+
+def ask(store: Store, sql: str, parameters: Mapping[str, object] | None = None) -> Asked:
+    """Put a query with those parameters that it names."""
+    used = {name: v for name, v in (parameters or {}).items() if re.search(rf"\${name}\b", sql)}
+    return Asked(sql=queries.written_in(sql, used), frame=store.read(sql, used or None))
+
+
+def read_groups(store: Store) -> list[Group]:
+    """Every study, profile, model and plan that a run or a decision names."""
+    return [_group(store, row) for row in ask(store, queries.GROUPS).rows]
+
+
+def _group(store: Store, row: Row) -> Group:
+    keys = {"study": row["study"], "model": row["model"], "plan": row["plan_hash"]}
+    path = ask(store, queries.PATH, keys)
+    plan = json.loads(str(row["plan"])) if row["plan"] is not None else {}
+    verdicts = ask(store, queries.VERDICT_ROWS, keys).rows
+    frozen = row["frozen"]
+    return Group(
+        study=str(row["study"]),
+        profile=str(row["profile"]),
+        model=str(row["model"]),
+        plan_hash=str(row["plan_hash"]),
+        is_declared=frozen if isinstance(frozen, bool) else None,
+        question=str(row["question"] or plan.get("question", "")),
+        plan=plan,
+        gates=plan.get("gates", []),
+        path=path.rows,
+        path_sql=path.sql,
+        verdicts={(str(v["family"]), int(str(v["look"]))): v for v in verdicts},
+    )

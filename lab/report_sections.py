@@ -1,0 +1,203 @@
+"""The parts of a study's section: figures beside their query, tables, exclusions, deviations, environment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from lab import report_queries as queries
+from lab.report_figures import FIGURES, figure
+from lab.report_glance import decision_path, title
+from lab.report_group import Asked, Group, ask
+from lab.report_markup import (
+    Column,
+    Row,
+    badge,
+    column,
+    folded,
+    number,
+    percent,
+    seconds,
+    sql,
+    table,
+    text,
+)
+from lab.report_tests import effects_table, omnibus_table, other_families
+from lab.store import Store
+
+
+def study_section(store: Store, group: Group) -> str:
+    """Everything about one study, profile, model and plan."""
+
+    def asked(query: str) -> Asked:
+        return ask(store, query, group.parameters)
+
+    tests = asked(queries.TESTS)
+    return "".join(
+        [
+            f'<section id="{group.name}"><h2>{title(group)}</h2>{_plan(group)}',
+            f"<h3>Decision path</h3>{decision_path(group)}",
+            f"<h3>Differences between sources: found and not found</h3>{_effects(asked, tests.rows, group)}",
+            f"<h3>Can this assay see anything</h3>{_assay(asked)}",
+            f"<h3>Power</h3>{_power(asked)}",
+            f"<h3>Missing and excluded texts</h3>{_missing(asked)}",
+            f"<h3>Other answers</h3>{_others(tests, group)}",
+            f"<h3>Deviations from the plan</h3>{_deviations(asked, group)}",
+            f"<h3>Runs and environment</h3>{_runs(asked)}</section>",
+        ]
+    )
+
+
+def _figure(name: str, asked: Callable[[str], Asked]) -> str:
+    return figure(FIGURES[name], asked(FIGURES[name].query))
+
+
+def _plan(group: Group) -> str:
+    plan = group.plan
+    if not plan:
+        return f"<p>{text(group.question)}</p>"
+    looks = plan.get("looks")
+    shown = ", ".join(map(str, looks)) if isinstance(looks, list) else text(looks)
+    return (
+        f"<p>{text(group.question)}</p><p>Predicted before the first run: {text(plan.get('prediction'))}</p>"
+        f'<p class="note">Plan <code>{text(group.plan_hash)}</code>: margin ±{text(plan.get("margin"))} '
+        f"{text(plan.get('margin_unit'))}, alpha {text(plan.get('alpha'))} over looks at {shown} samples a "
+        "cell.</p>"
+    )
+
+
+def _effects(asked: Callable[[str], Asked], tests: Sequence[Row], group: Group) -> str:
+    effects = asked(queries.EFFECTS)
+    charts = _figure("contrasts", asked) + _figure("looks", asked)
+    return (
+        f'<div class="figures">{charts}</div>'
+        f"{effects_table(effects.rows, 'Contrasts, nulls beside findings')}"
+        f"{omnibus_table(tests, group.family)}"
+    )
+
+
+def _assay(asked: Callable[[str], Asked]) -> str:
+    found = asked(queries.ASSAY)
+    chart = _figure("controls", asked)
+    return f'<div class="figures">{chart}</div>{effects_table(found.rows, "Control contrasts")}'
+
+
+def _power(asked: Callable[[str], Asked]) -> str:
+    found = asked(queries.DETECTABLE)
+    columns = [
+        column("look", "look", number),
+        column("texts", "n", number),
+        column("alpha", "alpha", lambda v: number(v, 2)),
+        column("power at the margin", "power", percent),
+        column("detectable, SD", "mde", number),
+        column("samples a cell to settle", "n_to_settle", number),
+        Column(head="verdict", show=lambda r: badge(r["verdict"]), is_number=False),
+        column("why not", "reason", is_number=False),
+    ]
+    chart = _figure("detectable", asked)
+    rows = table(found.rows, columns, caption="Design power by look", stack=True)
+    return f'<div class="figures">{chart}</div>{rows}'
+
+
+def _missing(asked: Callable[[str], Asked]) -> str:
+    counts, reasons = asked(queries.EXCLUDED), asked(queries.FAILURES)
+    columns = [
+        column("arm", "arm", is_number=False),
+        column("texts", "texts", number),
+        column("failed", "failed", number),
+        column("under 10 words", "short", number),
+        column("left out", "excluded_share", percent),
+        column("at the token limit", "at_token_limit", number),
+        column("same-seed repeats", "repeats", number),
+        column("imported", "imported", number),
+    ]
+    why = [
+        column("arm", "arm", is_number=False),
+        column("reason", "reason", is_number=False),
+        column("texts", "texts", number),
+    ]
+    chart = _figure("missingness", asked)
+    return (
+        f'<div class="figures">{chart}<div>'
+        f"{table(reasons.rows, why, caption='Why texts are missing, repeats included')}"
+        f"{sql(reasons.sql)}</div></div>"
+        f"{table(counts.rows, columns, caption='Texts by arm')}{sql(counts.sql)}"
+    )
+
+
+def _others(tests: Asked, group: Group) -> str:
+    above = {
+        str(r["family"])
+        for r in tests.rows
+        if r["hypothesis"] == "pairwise" and r["role"] in ("decides", "secondary")
+    }
+    return other_families(tests.rows, [*above, group.family]) + sql(
+        tests.sql, "SQL of every answer of this section"
+    )
+
+
+def _deviations(asked: Callable[[str], Asked], group: Group) -> str:
+    found = asked(queries.DEVIATIONS)
+    if not found.rows:
+        said = {True: "None: this is the declared plan.", False: "None recorded."}
+        return f"<p>{said.get(group.is_declared is not False)}</p>"
+    columns = [
+        column("field", "field", is_number=False),
+        Column(head="declared", show=lambda r: f"<code>{text(r['declared'])}</code>", is_number=False),
+        Column(head="used", show=lambda r: f"<code>{text(r['used'])}</code>", is_number=False),
+    ]
+    note = "<p>Decisions under a changed plan are exploratory.</p>"
+    return note + table(found.rows, columns, caption="Fields that depart", stack=True) + sql(found.sql)
+
+
+def _runs(asked: Callable[[str], Asked]) -> str:
+    runs, steps = asked(queries.RUNS), asked(queries.STEPS)
+    columns = [
+        Column(head="run", show=lambda r: f"<code>{text(r['run_id'])}</code>", is_number=False),
+        column("state", "state", is_number=False),
+        column("started, UTC", "started_at", is_number=False),
+        column("took", "seconds", seconds),
+        Column(head="commit", show=_commit, is_number=False),
+        Column(head="flags", show=lambda r: badge_exploratory(r), is_number=False),
+        column("note", "note", is_number=False),
+    ]
+    work = [
+        column("step", "experiment", is_number=False),
+        column("arm", "arm", is_number=False),
+        column("steps", "steps", number),
+        column("seconds", "seconds", seconds),
+        column("without result", "without_result", number),
+    ]
+    machines = {str(r["environment_id"]): r for r in runs.rows}
+    return (
+        table(runs.rows, columns, caption="Runs", stack=True)
+        + "".join(_machine(row) for row in machines.values())
+        + folded("Steps and what they took", table(steps.rows, work, caption="Steps by kind and arm"))
+        + sql(runs.sql, "SQL of the runs")
+        + sql(steps.sql, "SQL of the steps")
+    )
+
+
+def badge_exploratory(row: Row) -> str:
+    """The flag of an exploratory run."""
+    return '<span class="flag">exploratory</span>' if row["exploratory"] else ""
+
+
+def _commit(row: Row) -> str:
+    if row["git_commit"] is None:
+        return "not in a git checkout"
+    dirty = ' <span class="flag">uncommitted changes</span>' if row["git_dirty"] else ""
+    return f"<code>{text(str(row['git_commit'])[:12])}</code>{dirty}"
+
+
+def _machine(row: Row) -> str:
+    if row["python"] is None:
+        return '<p class="nothing">The environment of this run is not in the store.</p>'
+    packages = json.loads(str(row["packages"]))
+    versions = ", ".join(f"{text(name)} {text(v)}" for name, v in sorted(packages.items()))
+    memory = number(row["memory_gib"])
+    return (
+        f"<p>Python {text(row['python'])} on {text(row['platform'])}; {text(row['cpu'])}, "
+        f"{text(row['cores'])} cores, {memory} GiB; device {text(row['device'])}.</p>"
+        f'<p class="note">{versions}</p>'
+    )

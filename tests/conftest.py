@@ -1,0 +1,42 @@
+"""What several test files share: a home in which the seed study has run, and one Prefect server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ladder_command import RUN, ladder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the study has run once to its end, its model trained on the way."""
+    home = tmp_path_factory.mktemp("finished") / "a home, naïve"
+    done = ladder(*RUN, home=home)
+    assert done.returncode == 0, done.stderr
+    assert "Verdicts at" in done.stdout
+    return home
+
+
+@pytest.fixture
+def home(finished: Path, tmp_path: Path) -> Path:
+    """A copy of that home."""
+    return Path(shutil.copytree(finished, tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Prefect server for all tests that call a flow in this process, with results of its own."""
+    directory = tmp_path_factory.mktemp("prefect")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(directory))
+        patch.setenv("PREFECT_LOCAL_STORAGE_PATH", str(directory / "results"))
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        patch.setenv("DO_NOT_TRACK", "1")
+        from prefect.testing.utilities import prefect_test_harness
+
+        with prefect_test_harness(server_startup_timeout=120):
+            yield

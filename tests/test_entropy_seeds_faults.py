@@ -1,0 +1,82 @@
+"""What the seed study survives: a killed process and a store that someone else holds."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.ladder_command import COUNTS, DECISIONS, RUN, ask, ladder, start
+
+HOLDER = """
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def replaying(finished: Path, tmp_path: Path) -> Path:
+    """A home with the finished one's model and tapes, and nothing done."""
+    home = tmp_path / "replaying"
+    for kept in ("models", "tapes"):
+        shutil.copytree(finished / kept, home / kept)
+    return home
+
+
+def kill_after(home: Path, lines: int, seconds: float) -> None:
+    """Start the study and end its process with SIGKILL, `seconds` after it has said `lines` lines."""
+    process = start(*RUN, home=home)
+    assert process.stderr is not None
+    for _ in range(lines):
+        assert process.stderr.readline(), "the run ended before it was killed"
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+
+
+def test_a_run_killed_five_times_ends_as_one_that_was_not(finished: Path, replaying: Path) -> None:
+    when = random.Random(20261121)
+    for lines in (2, 4, 7, 10, 14):
+        kill_after(replaying, lines, when.uniform(0.0, 1.0))
+    done = ladder(*RUN, home=replaying)
+    assert done.returncode == 0, done.stderr
+    assert ask(COUNTS, home=replaying) == ask(COUNTS, home=finished)
+    assert ask(DECISIONS, home=replaying) == ask(DECISIONS, home=finished)
+    states = ask("SELECT state, count(*) AS runs FROM run GROUP BY ALL ORDER BY state", home=replaying)
+    assert states == [{"state": "completed", "runs": 1}, {"state": "crashed", "runs": 5}]
+
+
+def test_a_run_goes_on_while_another_process_holds_the_store(finished: Path, home: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(home / "lab.duckdb")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    try:
+        process = start(*RUN, home=home)
+        assert process.stderr is not None
+        said = ""
+        while "look 4, texts: 252 of 252" not in said:
+            said = process.stderr.readline()
+            assert said, "the run ended while the store was held"
+        deadline = time.monotonic() + 60
+        while len(list((home / "outbox").glob("*.batch"))) < 5 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert len(list((home / "outbox").glob("*.batch"))) >= 5
+        assert process.poll() is None
+    finally:
+        holder.communicate("\n")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert ask(COUNTS, home=home) == ask(COUNTS, home=finished)
+    assert not list((home / "outbox").glob("*.batch"))

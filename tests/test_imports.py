@@ -1,0 +1,71 @@
+"""Imports run one way and each library has one door: read from the source, every import statement."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAY_IMPORT = {
+    "lab": {"lab"},
+    "models": {"models"},
+    "stats": {"stats"},
+    "tasks": {"tasks", "models", "stats", "lab"},
+    "flows": {"flows", "tasks", "lab", "models"},
+    "deployments": {"deployments", "flows", "lab", "models"},
+}
+"""A flow takes torch-free types of `models`; a command its errors and, to look for a server, its client."""
+DOORS = {
+    "prefect": {"tasks", "flows", "deployments"},
+    "duckdb": {"lab"},
+    "torch": {"models"},
+    "transformers": {"models"},
+    "tokenizers": {"models"},
+    "ollama": {"models"},
+    "scipy": {"stats"},
+    "statsmodels": {"stats"},
+    "altair": {"lab"},
+    "vl_convert": {"lab"},
+    "pickle": set(),
+    "joblib": set(),
+}
+FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Top-level name of every import statement, wherever it stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0] if node.level == 0 else path.relative_to(ROOT).parts[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_what_its_package_may(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    names = set(imported(path))
+    assert names & MAY_IMPORT.keys() <= MAY_IMPORT[package]
+    assert {name for name in names & DOORS.keys() if package not in DOORS[name]} == set()
+
+
+def test_no_file_has_the_name_of_a_package() -> None:
+    assert [path for path in FILES if path.stem in MAY_IMPORT] == []
+
+
+def test_torch_stays_out_of_what_a_cached_run_imports() -> None:
+    heavy = {"torch", "transformers", "tokenizers"}
+    at_top = {path.relative_to(ROOT).as_posix() for path in FILES if heavy & set(_at_module_level(path))}
+    allowed = {"models/plain.py", "models/decoding.py", "models/sampling.py", "models/pretrain.py"}
+    assert at_top - {"models/transformers_backend.py"} <= allowed
+
+
+def _at_module_level(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
