@@ -1,0 +1,15 @@
+"""Every benchmark, one process each: `make bench`. Ratios against named peers; nothing here can fail a test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+BENCHMARKS = ("analysis", "store", "sampler")
+
+for name in BENCHMARKS:
+    print(f"\n== {name}", flush=True)
+    # numpy reads its thread count once, so it is set before the process starts
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=True)

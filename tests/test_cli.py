@@ -1,0 +1,144 @@
+"""The `ladder` command: what each bad input says, and what the small commands print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from deployments import cli
+from lab.records import MetricRow
+from lab.store import Store
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home of its own, and afterwards the environment as it was: commands set Prefect's variables."""
+    for name, value in os.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LADDER_HOME", str(tmp_path / "home"))
+
+
+def said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[int, str, str]:
+    """Exit code, standard output and error of a command."""
+    monkeypatch.setattr(sys, "argv", ["ladder", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, out, err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "entropy_seed"), "unknown study 'entropy_seed'; did you mean entropy_seeds?"),
+        (("run", "entropy_seeds", "--profile", "night"), "unknown profile of entropy_seeds 'night'"),
+        (("run", "entropy_seeds", "--set", "seeds=3"), "unknown field 'seeds'"),
+        (("run", "entropy_seeds", "--set", "model=gpt9"), "unknown embedded model 'gpt9'; allowed: pydoc-"),
+        (("run", "entropy_seeds", "--set", "margin_sd=nan"), "margin_sd = 'nan'"),
+        (("plan", "entropy_seeds", "--set", "looks=3,2"), "allowed: rising whole numbers"),
+        (("freeze", "nothing"), "unknown study 'nothing'"),
+        (("gates", "entropy-seeds", "--why", "abc"), "no decision 'abc' of entropy_seeds; allowed: none yet"),
+        (("sql", "select 1"), "no store in"),
+        (("sql",), "Missing"),
+        (("dance",), "No such command 'dance'. Commands: doctor"),
+        (("run", "entropy_seeds", "--fast"), "No such option: --fast"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_is_allowed_and_exit_2(
+    words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = said(monkeypatch, capsys, *words)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_home_that_cannot_be_written_is_exit_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LADDER_HOME", str(tmp_path / "file" / "home"))
+    code, _, err = said(monkeypatch, capsys, "plan")
+    assert code == 2
+    assert "cannot be written" in err
+    assert "set LADDER_HOME" in err
+
+
+def test_sql_writes_every_format_and_only_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(tmp_path / "home").record(
+        [MetricRow(step_id="s", unit="*", name=n, value=v, reason=None) for n, v in (("a", 1.5), ("ö", 2.0))]
+    )
+    query = "SELECT name, value FROM metric ORDER BY name"
+    assert said(monkeypatch, capsys, "sql", query) == (
+        0,
+        "name  value\na       1.5\nö         2\n(2 rows)\n",
+        "",
+    )
+    assert said(monkeypatch, capsys, "sql", query, "--format", "csv")[1] == "name,value\na,1.5\nö,2.0\n"
+    found = json.loads(said(monkeypatch, capsys, "sql", query, "--format", "json")[1])
+    assert found == [{"name": "a", "value": 1.5}, {"name": "ö", "value": 2.0}]
+    out = tmp_path / "x.parquet"
+    assert said(monkeypatch, capsys, "sql", query, "--format", "parquet", "--out", str(out))[0] == 0
+    assert pl.read_parquet(out).rows() == [("a", 1.5), ("ö", 2.0)]
+    for words, message in (
+        (("delete from metric",), "only"),
+        ((query, "--format", "xml"), "unknown format 'xml'; allowed: csv, json, parquet, table"),
+        ((query, "--format", "parquet"), "--out FILE"),
+        ((query, "--out", str(tmp_path / "no" / "x")), "cannot write"),
+    ):
+        code, _, err = said(monkeypatch, capsys, "sql", *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
+    assert (
+        said(monkeypatch, capsys, "sql", "SELECT count(*) AS n FROM metric", "--format", "csv")[1] == "n\n2\n"
+    )
+
+
+def test_a_plan_of_an_empty_home_shows_what_is_to_make_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = said(monkeypatch, capsys, "plan", "entropy_seeds")
+    assert code == 0
+    assert "generate look 16" in out
+    assert "no plan is frozen yet" in out
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_freezing_twice_keeps_the_date_and_another_plan_says_what_it_replaces(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "froze plan" in said(monkeypatch, capsys, "freeze", "entropy_seeds")[1]
+    assert "is frozen since" in said(monkeypatch, capsys, "freeze", "entropy_seeds")[1]
+    assert "in place of" in said(monkeypatch, capsys, "freeze", "entropy_seeds", "--set", "alpha=0.01")[1]
+    code, out, _ = said(monkeypatch, capsys, "plan", "entropy_seeds")
+    assert code == 0
+    assert "departs from the frozen plan" in out
+    assert "in alpha: exploratory" in out
+
+
+def test_drain_and_snapshot_say_what_they_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [MetricRow(step_id="s", unit="*", name="a", value=1.0, reason=None)]
+    Store(tmp_path / "home").record(rows, drain=False)
+    found = said(monkeypatch, capsys, "drain")
+    assert found == (0, "1 batches with 1 rows brought in, 0 waiting\n", "")
+    assert said(monkeypatch, capsys, "snapshot")[1].strip().endswith("lab-snapshot.duckdb")
+
+
+def test_a_report_of_an_empty_home_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = said(monkeypatch, capsys, "report")
+    assert code == 0
+    assert "ladder run" in Path(out.strip()).read_text(encoding="utf-8")
