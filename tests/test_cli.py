@@ -48,7 +48,7 @@ def said(
         (("gates", "entropy-seeds", "--why", "abc"), "no decision 'abc' of entropy_seeds; allowed: none yet"),
         (("sql", "select 1"), "no store in"),
         (("sql",), "Missing"),
-        (("dance",), "No such command 'dance'. Commands: doctor"),
+        (("dance",), "Commands: doctor, down"),
         (("run", "entropy_seeds", "--fast"), "No such option: --fast"),
     ],
 )

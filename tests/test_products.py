@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from lab import machine, runs
-from lab.durable import write_durably
 from lab.fingerprint import canonical, code, fingerprint
 from lab.products import Products
 from lab.records import RunRow
@@ -39,14 +38,6 @@ def test_a_number_that_is_none_is_refused_and_leaves_nothing(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="not JSON compliant"):
         Products(tmp_path, "texts").write("abcd", {"x": float("nan")})
     assert Products(tmp_path, "texts").read("abcd") is None
-
-
-def test_a_full_disk_leaves_the_old_file_and_no_other() -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("no /dev/full on this system")
-    with pytest.raises(OSError, match="."):
-        write_durably(full / "x", b"text")
 
 
 def test_code_counts_what_a_module_imports_and_not_its_comments() -> None:
