@@ -27,7 +27,7 @@ from models.backends import BackendError
 from models.embedded import RUNGS, load_trained
 from models.entropy import Draw
 from tasks import generation, measuring, seed_analysis, training
-from tasks.deciding import Standing, walk
+from tasks.deciding import Standing, show_path, walk
 from tasks.identifying import identify
 from tasks.progress import Progress
 from tasks.recording import record
@@ -125,6 +125,7 @@ class Run:
         except Exception as error:
             self._close("failed", f"{type(error).__name__}: {error}")
             raise
+        show_path(self.path)
         self._close("stopped" if self.path and self.path[-1].next == "stop" else "completed", None)
 
     def _close(self, state: str, note: str | None) -> None:

@@ -130,7 +130,23 @@ def _show(gate: Gate, row: DecisionRow, evidence: Evidence) -> None:
         table=[{"evidence": name, "value": _text(value)} for name, value in evidence.items()],
         description=f"{gate.question} {row.verdict} at look {row.look} ({row.model})",
     )
-    create_markdown_artifact(key=key, markdown=markdown(gate, row, evidence), description=row.sentence)
+    said = f"{row.verdict} at look {row.look} ({row.model})"
+    create_markdown_artifact(key=key, markdown=markdown(gate, row, evidence), description=said)
+
+
+def show_path(path: Sequence[DecisionRow]) -> None:
+    """The whole path as one page of the run: every gate at every look, the last one first."""
+    table = "\n".join(
+        f"| {row.look} | {row.gate} | **{row.verdict}**{' (exploratory)' if row.exploratory else ''} "
+        f"| {row.sentence} | {row.next} |"
+        for row in reversed(path)
+    )
+    last = path[-1]
+    create_markdown_artifact(
+        key=re.sub(r"[^a-z0-9]+", "-", f"{last.study}-verdicts".lower()),
+        markdown=f"| look | gate | verdict | in words | next |\n| --- | --- | --- | --- | --- |\n{table}",
+        description=f"{last.gate}: {last.verdict} at look {last.look} ({last.model}). Next: {last.next}.",
+    )
 
 
 def markdown(gate: Gate, row: DecisionRow, evidence: Evidence) -> str:
@@ -139,13 +155,15 @@ def markdown(gate: Gate, row: DecisionRow, evidence: Evidence) -> str:
     lines = [
         f"# {row.verdict}{' · ' + ', '.join(flags) if flags else ''}",
         f"**{gate.question}**",
-        row.sentence,
+        f"{row.sentence}.",
         f"Model {row.model}, look at {row.look} samples a cell. Next: **{row.next}**.",
         "| evidence | value |\n| --- | --- |\n"
         + "\n".join(f"| {name} | {_text(value)} |" for name, value in evidence.items()),
         "| verdict | leads to |\n| --- | --- |\n"
         + "\n".join(
-            f"| {'**' + verdict + '**' if verdict == row.verdict else verdict} | {route.next} |"
+            f"| **{verdict}** | **{row.next}** |"
+            if verdict == row.verdict
+            else f"| {verdict} | {route.next} |"
             for verdict, route in gate.routes.items()
         ),
         "```\n" + "\n".join(explain(gate.rules, gate.min_n, evidence)) + "\n```",

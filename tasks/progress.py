@@ -37,6 +37,10 @@ class Progress:
         """Show the bar at its beginning."""
         self._artifact = cast(UUID, create_progress_artifact(progress=0.0, description=self.what))
 
+    def reach(self, done: int) -> None:
+        """Say that `done` units are done, all of them made just now."""
+        self.advance(done - self.done, made=done - self.done)
+
     def advance(self, units: int, *, made: int) -> None:
         """Add units done, `made` of them just now."""
         self.done += units

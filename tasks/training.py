@@ -14,6 +14,7 @@ from lab.fingerprint import canonical, code, fingerprint
 from lab.records import Record, StepRow, TrainLogRow
 from lab.tables import utc_now
 from models.embedded import RUNGS, EmbeddedSpec, TrainedModel, TrainPoint, load_trained, obtain
+from tasks.progress import Progress
 from tasks.shell import product_key
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,12 @@ def _is_complete(home: Path, parameters: Mapping[str, Any]) -> bool:
 def train(home: str, name: str, key: str) -> dict[str, Any]:
     """Train the rung unless it is there; returns its digest and held-out loss."""
     spec = RUNGS[name]
+    progress = Progress(f"train {name}, steps", spec.steps)
+    progress.start()
 
     def report(point: TrainPoint) -> None:
-        loss = f"held out {point.valid_loss_nats:.3f} nats a token"
-        logger.info("train %s: step %d of %d, %s", name, point.iteration, spec.steps, loss)
+        logger.info("train %s: held out %.3f nats a token", name, point.valid_loss_nats)
+        progress.reach(point.iteration)
 
     trained = obtain(spec, directory(Path(home), name, key), report=report)
     return {"digest": trained.digest, "heldout_bits_per_byte": trained.heldout_bits_per_byte}
