@@ -11,7 +11,7 @@ from typing import Any
 
 from deployments import terminal
 from deployments.settings import settings_for
-from deployments.temporary_server import TemporaryServer, no_heartbeat
+from deployments.temporary_server import TemporaryServer
 from flows.registry import find_study, studies
 from lab.errors import UsageError
 from lab.fingerprint import canonical
@@ -60,8 +60,7 @@ def run_study(
     terminal.show_progress()
     print(f"{study.title} · {settings.model} · {profile} · {study.question}", file=sys.stderr)
     try:
-        with no_heartbeat():
-            result = study.flow(settings=settings)
+        result = study.flow(settings=settings)
     except (BackendError, TimeoutError) as error:
         print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
         print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from deployments import environment
@@ -119,19 +119,6 @@ def start(home: Path) -> TemporaryServer | None:
     os.environ["PREFECT_API_URL"] = server.url
     atexit.register(server.stop)  # Prefect registers its own exits later, and the last one goes first
     return server
-
-
-@contextlib.contextmanager
-def no_heartbeat() -> Iterator[None]:
-    """Run flows of this process without the heartbeat, whose thread holds up the end of each by a second.
-
-    It serves to find runs whose process is gone; a run in a terminal is seen by the person.
-    """
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    # the environment cannot say None
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
 
 
 def silence_shutdown_noise() -> None:

@@ -159,18 +159,20 @@ def markdown(gate: Gate, row: DecisionRow, evidence: Evidence) -> str:
         f"Model {row.model}, look at {row.look} samples a cell. Next: **{row.next}**.",
         "| evidence | value |\n| --- | --- |\n"
         + "\n".join(f"| {name} | {_text(value)} |" for name, value in evidence.items()),
-        "| verdict | leads to |\n| --- | --- |\n"
-        + "\n".join(
-            f"| **{verdict}** | **{row.next}** |"
-            if verdict == row.verdict
-            else f"| {verdict} | {route.next} |"
-            for verdict, route in gate.routes.items()
-        ),
+        "| verdict | leads to |\n| --- | --- |\n" + "\n".join(_routes(gate, row)),
         "```\n" + "\n".join(explain(gate.rules, gate.min_n, evidence)) + "\n```",
         f"```sql\n{gate.sql.strip()}\n```",
         f"`ladder gates {row.study} --why {row.decision_id}` computes it again.",
     ]
     return "\n\n".join(lines)
+
+
+def _routes(gate: Gate, row: DecisionRow) -> list[str]:
+    taken = f"| **{row.verdict}** | **{row.next}** |"
+    return [
+        taken if verdict == row.verdict else f"| {verdict} | {route.next} |"
+        for verdict, route in gate.routes.items()
+    ]
 
 
 def _text(value: object) -> str:
