@@ -1,4 +1,4 @@
-"""Every benchmark, one process each: `make bench`. Ratios against named peers; nothing here can fail a test."""
+"""Every benchmark, one process each: `make bench`. Ratios against named peers; no test depends on them."""
 
 from __future__ import annotations
 

@@ -2,12 +2,15 @@
 
 A run times the three ways one after another in one process, on the same model and prompts, with the same
 temperature, top-k, top-p and number of new tokens and no stop token. A ratio is of one run, so a busy machine
-touches both its sides. Small models run on one torch thread, as `models.transformers_backend` runs them, the
-distilgpt2 shape on torch's default (OMP_NUM_THREADS=1 on a busy machine: threads that wait for each other
-spin). One at a time is timed on a few of the 64 prompts and scaled.
+touches both its sides; beside wall time stands the process's CPU time, which other processes touch less.
+Small models run on one torch thread, as `models.transformers_backend` runs them, the distilgpt2 shape on
+torch's default (OMP_NUM_THREADS=1 on a busy machine: threads that wait for each other spin). One at a time is
+timed on a few of the 64 prompts and scaled.
 
-Wanted are 20x and 2x on the embedded models, 6x and 1.2x on the distilgpt2 shape. Below the table: the share
-of texts that are the same alone and in a batch of 64.
+Embedded models are the trained ones found below LADDER_HOME (`var`) and read the entropy study's prompts, cut
+to 10 to 29 tokens; where one is not trained yet, random weights of its shape read random ids. (A trained
+model given random ids reads bytes that its text never had and goes on in them; their logits are tied, and the
+guard decides up to 0.8 % of its tokens, not 0.01 to 0.03 %.)
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from models.backends import Sampling
 from models.decoding import Network, open_network
-from models.embedded import MAX_POSITIONS, RUNGS, load_trained
+from models.embedded import RUNGS, load_trained
+from models.pretrain import llama_config
+from models.prompts import SINGLE_TURN
 from models.sampling import InverseCdf, SampledRow, row_uniforms, sample
 
 ROWS = 64
@@ -39,6 +44,8 @@ class Subject:
 
     name: str
     model: Any
+    prompts: list[list[int]]
+    """ROWS sequences of 10 to 29 token ids."""
     threads: int
     runs: int
     alone_rows: int
@@ -56,45 +63,55 @@ def threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def trained(name: str) -> Any | None:
-    """The trained embedded model of that name in the lab's home, if there is one."""
+def trained(name: str) -> Path | None:
+    """Where the trained embedded model of that name is in the lab's home, if it is."""
     home = Path(os.environ.get("LADDER_HOME", "var"))
     for manifest in sorted(home.glob("models/**/trained.json")):
         found = load_trained(manifest.parent)
-        if found is not None and found.name == name:
-            return AutoModelForCausalLM.from_pretrained(found.directory, dtype=torch.float32)
+        if found is not None and found.spec == RUNGS[name]:
+            return found.directory
     return None
 
 
 def embedded(name: str) -> Subject:
     """An embedded model, trained where it is, else random weights of its shape, wide enough to be uneven."""
-    spec = RUNGS[name]
-    model: Any = trained(name)
-    label = name if model is not None else f"{name} (random)"
-    if model is None:
+    directory = trained(name)
+    if directory is None:
         torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=spec.vocab_size, hidden_size=spec.n_embd, intermediate_size=spec.n_hidden,
-            num_hidden_layers=spec.n_layer, num_attention_heads=spec.n_head, num_key_value_heads=spec.n_head,
-            max_position_embeddings=MAX_POSITIONS, tie_word_embeddings=True, initializer_range=0.15,
-            bos_token_id=0, eos_token_id=0, pad_token_id=0,
-        )  # fmt: skip
-        model = LlamaForCausalLM(config)
-    return Subject(label, model.train(False), threads=1, runs=5, alone_rows=8)
+        config = llama_config(RUNGS[name])
+        config.initializer_range = 0.15
+        model: Any = LlamaForCausalLM(config)
+        label, prompts = f"{name} (random)", random_prompts(config.vocab_size)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+        label, prompts = name, study_prompts(AutoTokenizer.from_pretrained(directory))
+    return Subject(label, model.train(False), prompts, threads=1, runs=7, alone_rows=8)
 
 
 def distilgpt2_shape() -> Subject:
     """Random weights in the shape of distilgpt2: 6 layers, width 768, 50,257 tokens."""
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(n_layer=6, bos_token_id=0, eos_token_id=0, pad_token_id=0))
-    return Subject("distilgpt2 shape", model.train(False), torch.get_num_threads(), runs=3, alone_rows=1)
+    config = GPT2Config(n_layer=6, bos_token_id=0, eos_token_id=0, pad_token_id=0)
+    model = GPT2LMHeadModel(config).train(False)
+    prompts = random_prompts(config.vocab_size)
+    return Subject("distilgpt2 shape", model, prompts, torch.get_num_threads(), runs=3, alone_rows=1)
 
 
-def prompts(vocabulary: int) -> list[list[int]]:
-    """ROWS prompts of 10 to 29 tokens."""
-    generator = torch.Generator().manual_seed(1)
-    lengths = torch.randint(10, 30, (ROWS,), generator=generator).tolist()
-    return [torch.randint(1, vocabulary, (n,), generator=generator).tolist() for n in lengths]
+def lengths() -> list[int]:
+    """Tokens of each prompt, 10 to 29."""
+    return torch.randint(10, 30, (ROWS,), generator=torch.Generator().manual_seed(1)).tolist()
+
+
+def random_prompts(vocabulary: int) -> list[list[int]]:
+    """Prompts of random ids."""
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randint(1, vocabulary, (n,), generator=generator).tolist() for n in lengths()]
+
+
+def study_prompts(tokenizer: Any) -> list[list[int]]:
+    """The study's prompts in turn, each cut to its length."""
+    texts = [tokenizer(prompt.text)["input_ids"] for prompt in SINGLE_TURN]
+    return [texts[i % len(texts)][:n] for i, n in enumerate(lengths())]
 
 
 def ours(network: Network, rows: list[list[int]], seeds: list[int]) -> list[SampledRow]:
@@ -117,16 +134,20 @@ def generate(model: Any, rows: list[list[int]]) -> None:
         raise ValueError(f"generate stopped after {out.shape[1] - width} tokens; the times do not compare")
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    began = time.perf_counter()
+Seconds = tuple[float, float]
+"""Wall and CPU time."""
+
+
+def seconds(work: Callable[[], object], scale: float = 1.0) -> Seconds:
+    """Time of one call, times `scale`."""
+    wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - began
+    return (time.perf_counter() - wall) * scale, (time.process_time() - cpu) * scale
 
 
-def times(subject: Subject) -> list[tuple[float, float, float]]:
-    """(ours, batched generate, one at a time scaled to ROWS) of each run, in seconds."""
-    model, rows = subject.model, prompts(subject.model.config.vocab_size)
+def times(subject: Subject) -> list[tuple[Seconds, Seconds, Seconds]]:
+    """(ours, one at a time scaled to ROWS, batched generate) of each run."""
+    model, rows = subject.model, subject.prompts
     network, seeds = open_network(model), list(range(ROWS))
     ours(network, rows[:2], seeds[:2])  # first calls load kernels
     network.exact(rows[0])
@@ -139,8 +160,8 @@ def times(subject: Subject) -> list[tuple[float, float, float]]:
     return [
         (
             seconds(lambda: ours(network, rows, seeds)),
+            seconds(one_at_a_time, ROWS / subject.alone_rows),
             seconds(lambda: generate(model, rows)),
-            seconds(one_at_a_time) * ROWS / subject.alone_rows,
         )
         for _ in range(subject.runs)
     ]
@@ -152,21 +173,20 @@ def spread(values: list[float]) -> str:
 
 
 def report_speed(subject: Subject) -> None:
-    """Print one line: seconds and ratios of min, median, max over runs."""
+    """Print a line of wall and a line of CPU time: seconds and ratios of min, median, max over runs."""
     with threads(subject.threads):
         found = times(subject)
-    own = [o for o, _, _ in found]
-    print(
-        f"{subject.name:24} {subject.threads:7} {spread(own)}   "
-        f"{spread([a / o for o, _, a in found])}   {spread([b / o for o, b, _ in found])}",
-        flush=True,
-    )
+    for clock, kind in enumerate(("wall", "CPU")):
+        own, alone, batched = ([run[way][clock] for run in found] for way in range(3))
+        cells = [own, [a / o for a, o in zip(alone, own, strict=True)]]
+        cells.append([b / o for b, o in zip(batched, own, strict=True)])
+        print(f"{subject.name:24} {subject.threads:7} {kind:4} {'   '.join(map(spread, cells))}", flush=True)
 
 
 def report_agreement(subject: Subject, dtype: torch.dtype) -> None:
     """Print the share of texts that are the same alone and in a batch of ROWS, and the guard's rate."""
     network = open_network(subject.model.to(dtype))
-    rows, seeds = prompts(network.vocabulary), list(range(100, 100 + ROWS))
+    rows, seeds = subject.prompts, list(range(100, 100 + ROWS))
     with threads(subject.threads):
         together = ours(network, rows, seeds)
         alone = [ours(network, [row], [seed])[0] for row, seed in zip(rows, seeds, strict=True)]
@@ -180,7 +200,7 @@ def main() -> None:
     """Print the table of ratios and the rates of agreement."""
     small = [embedded(name) for name in RUNGS]
     print(f"{ROWS} rows x {SETTINGS.max_new_tokens} new tokens; each cell min median max")
-    print(f"{'model':24} threads {'seconds':20}   {'x one at a time':20}   {'x batched generate':20}")
+    print(f"{'model':24} threads time {'seconds':20}   {'x one at a time':20}   {'x batched generate':20}")
     for subject in small:
         report_speed(subject)
     report_speed(distilgpt2_shape())

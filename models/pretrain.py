@@ -1,7 +1,9 @@
 """Training an embedded model: a byte-level BPE tokeniser, a Llama-shaped network and a plain loop.
 
 At equal tokens a GPT-2 shape of 182 k parameters reached 1.73 bits per byte where rotary positions, gated
-MLP and RMS norm with 163 k reached 1.58, hence the shape.
+MLP and RMS norm with 163 k reached 1.58, hence the shape. Heads of queries share heads of keys and values,
+and the MLP takes the parameters that this saves: at 0.4 M parameters the held-out cost fell from 1.520 to
+1.513 bits per byte and training took 79 CPU seconds, not 87.
 
 The text is 250 KB, so every rung sees it 14 times and capacity turns into memorising: what makes
 held-out cost still fall with size is weight decay ten and more times the usual 0.1.
@@ -94,7 +96,7 @@ def pretrain(
             "use a longer text or a smaller block_size"
         )
     with _reproducible(spec.seed):
-        model = _new_model(spec)
+        model: Any = LlamaForCausalLM(llama_config(spec))
         log = _fit(model, spec, fit_on, held, report)
     trigram = fit_trigram(fit_on.tolist(), spec.vocab_size)
     return Pretrained(
@@ -231,25 +233,24 @@ def _optimizer(model: torch.nn.Module, spec: EmbeddedSpec) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
-def _new_model(spec: EmbeddedSpec) -> Any:
+def llama_config(spec: EmbeddedSpec) -> LlamaConfig:
+    """The network of a spec as `transformers` knows it."""
     # LlamaConfig's special ids default to 1 and 2, which are letters in this vocabulary: all are set here and
     # the generation config is derived from them.
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=spec.vocab_size,
-            hidden_size=spec.n_embd,
-            intermediate_size=spec.n_hidden,
-            num_hidden_layers=spec.n_layer,
-            num_attention_heads=spec.n_head,
-            num_key_value_heads=spec.n_head,
-            max_position_embeddings=MAX_POSITIONS,
-            rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-            initializer_range=0.64 / math.sqrt(spec.n_embd),  # 0.08 at width 64; the usual 0.02 starts slowly
-            tie_word_embeddings=True,
-            bos_token_id=0,
-            eos_token_id=0,
-            pad_token_id=0,
-        )
+    return LlamaConfig(
+        vocab_size=spec.vocab_size,
+        hidden_size=spec.n_embd,
+        intermediate_size=spec.n_hidden,
+        num_hidden_layers=spec.n_layer,
+        num_attention_heads=spec.n_head,
+        num_key_value_heads=spec.n_pair,
+        max_position_embeddings=MAX_POSITIONS,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        initializer_range=0.64 / math.sqrt(spec.n_embd),  # 0.08 at width 64; the usual 0.02 starts slowly
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
     )
 
 

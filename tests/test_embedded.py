@@ -38,6 +38,7 @@ TINY = EmbeddedSpec(
     name="tiny",
     n_layer=1,
     n_head=2,
+    n_pair=1,
     n_embd=16,
     learning_rate=5e-3,
     weight_decay=0.1,
@@ -230,8 +231,9 @@ def test_training_lowers_the_held_out_loss_from_that_of_a_blind_guess(tiny: Trai
     assert tiny.log[-1].valid_loss_nats < tiny.log[0].valid_loss_nats - 0.3
     assert tiny.log[-1].tokens == TINY.tokens == 30 * 4 * 32
     assert tiny.parameters == 320 * 16 + tiny.nonembedding_parameters
-    # one layer: four 16 x 16 projections, three 16 x 40 of the MLP, three gains of 16
-    assert tiny.nonembedding_parameters == 4 * 16 * 16 + 3 * 16 * 40 + 3 * 16
+    # one layer: 16 x 16 for queries and output, 16 x 8 for keys and values, three 16 x 48 of the MLP, three
+    # gains of 16
+    assert tiny.nonembedding_parameters == 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 48 + 3 * 16
 
 
 def test_the_same_spec_gives_the_same_weights_and_another_seed_gives_others(
@@ -323,6 +325,8 @@ def test_a_model_of_another_spec_or_text_is_not_served(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"n_head": 3}, "n_embd 16, n_head 3; each head needs an even width"),
+        ({"n_pair": 0}, "n_pair 0, n_head 2; n_pair must divide n_head"),
+        ({"n_pair": 3}, "n_pair 3, n_head 2; n_pair must divide n_head"),
         ({"vocab_size": 256}, "256 bytes and the end of text need 257"),
         ({"block_size": 2000}, "allowed are 2 to 1024"),
         ({"evaluations": 31}, "evaluations between 1 and steps"),

@@ -20,19 +20,15 @@ from transformers.generation.logits_process import (
 from models import sampling as sampling_module
 from models.backends import Sampling
 from models.decoding import HubNetwork, Network, PlainNetwork, open_network
-from models.sampling import (
-    Choice,
-    InverseCdf,
-    SampledRow,
-    keep,
-    likeliest,
-    pick,
-    row_uniforms,
-    sample,
-)
+from models.sampling import Choice, InverseCdf, SampledRow, keep, likeliest, pick, row_uniforms, sample
 
 VOCABULARY = 211
 STANDARD = Sampling(temperature=0.7, top_k=50, top_p=0.9, max_new_tokens=12)
+WIDE = {
+    "hidden_size": 96, "intermediate_size": 288, "num_key_value_heads": 1, "initializer_range": 0.15,
+    "rms_norm_eps": 0.01,
+}  # fmt: skip
+"""A Llama with shared keys, wide enough that `models.plain` packs its larger weights."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +44,7 @@ def gpt2(seed: int = 0) -> Any:
     """A random GPT-2 whose weights are wide enough for uneven distributions."""
     torch.manual_seed(seed)
     config = GPT2Config(
-        n_layer=2, n_embd=48, n_head=3, vocab_size=VOCABULARY, n_positions=160, initializer_range=0.25,
+        n_layer=2, n_embd=96, n_head=3, vocab_size=VOCABULARY, n_positions=160, initializer_range=0.15,
         bos_token_id=0, eos_token_id=0, pad_token_id=0,
     )  # fmt: skip
     return GPT2LMHeadModel(config).eval()
@@ -63,15 +59,18 @@ def llama(seed: int = 0, **changes: Any) -> Any:
         "tie_word_embeddings": True, "initializer_range": 0.25,
         "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
     }  # fmt: skip
-    return LlamaForCausalLM(LlamaConfig(**{**fields, **changes})).eval()
+    model = LlamaForCausalLM(LlamaConfig(**{**fields, **changes}))
+    for gain in (p for p in model.parameters() if p.dim() == 1):
+        torch.nn.init.uniform_(gain, 0.5, 1.5)
+    return model.eval()
 
 
 def networks() -> dict[str, Network]:
-    """One of each kind of arithmetic: our GPT-2, our Llama (also with shared keys), a model's own forward."""
+    """One of each kind of arithmetic: our GPT-2, our Llama, also with shared keys, a model's own forward."""
     return {
         "gpt2": open_network(gpt2()),
         "llama": open_network(llama()),
-        "grouped": open_network(llama(num_key_value_heads=1)),
+        "grouped": open_network(llama(**WIDE)),
         "hub": open_network(llama(attention_bias=True)),
     }
 
@@ -103,7 +102,7 @@ def test_plain_shapes_run_by_our_arithmetic_and_others_by_their_own() -> None:
     [
         gpt2(),
         llama(),
-        llama(num_key_value_heads=1),
+        llama(**WIDE),
         llama(num_attention_heads=4, num_key_value_heads=2, head_dim=8),
         llama(attention_bias=True),
         llama(tie_word_embeddings=False),

@@ -22,9 +22,10 @@ from transformers import (
 )
 
 from models import transformers_backend
-from models.backends import Job, Message, ModelMissing, Sampling, open_backend
+from models.backends import Job, Message, ModelMissing, Sampling
 from models.embedded import EmbeddedSpec, train
 from models.english import Corpus
+from models.opening import open_backend
 from models.transformers_backend import TransformersBackend
 
 STANDARD = Sampling(temperature=0.7, top_k=50, top_p=0.9, max_new_tokens=10)
@@ -162,8 +163,8 @@ def test_an_embedded_model_has_the_digest_that_was_recorded_when_it_was_trained(
     text = " ".join(str(i * i) for i in range(3000))
     corpus = Corpus(train=(text,), heldout=(text[:500],), heldout_topics=("b",), sha256="0" * 64)
     spec = EmbeddedSpec(
-        name="t", n_layer=1, n_head=2, n_embd=16, learning_rate=1e-3, weight_decay=0.1, vocab_size=270,
-        block_size=16, steps=2, warmup_steps=1, evaluations=1,
+        name="t", n_layer=1, n_head=2, n_pair=1, n_embd=16, learning_rate=1e-3, weight_decay=0.1,
+        vocab_size=270, block_size=16, steps=2, warmup_steps=1, evaluations=1,
     )  # fmt: skip
     trained = train(spec, tmp_path / "m", corpus=corpus)
     backend = TransformersBackend(str(trained.directory))
