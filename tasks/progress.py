@@ -12,6 +12,8 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 logger = logging.getLogger(__name__)
 
+SAY_EVERY_SECONDS = 3.0
+
 
 @dataclass
 class Progress:
@@ -31,6 +33,7 @@ class Progress:
     made: int = 0
     """Units made now, not found in the cache; the time left is reckoned from these."""
     _began: float = field(default_factory=time.monotonic)
+    _said: float = field(default_factory=time.monotonic)
     _artifact: UUID | None = None
 
     def start(self) -> None:
@@ -45,11 +48,14 @@ class Progress:
         """Add units done, `made` of them just now."""
         self.done += units
         self.made += made
+        now, ended = time.monotonic(), self.done >= self.total
+        if not ended and (made == 0 or now - self._said < SAY_EVERY_SECONDS):
+            return
+        self._said = now
         share = 100.0 * self.done / self.total if self.total else 100.0
         if self._artifact is not None:
             update_progress_artifact(self._artifact, progress=min(100.0, share))
-        if made or self.done >= self.total:
-            logger.info("%s: %s", self.what, self._line())
+        logger.info("%s: %s", self.what, self._line())
 
     def _line(self) -> str:
         text = f"{self.done} of {self.total}"
