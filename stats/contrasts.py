@@ -120,6 +120,16 @@ def tukey_contrasts(fit: MixedFit, alpha: float) -> list[Contrast]:
 
     Each contrast has its own Satterthwaite degrees of freedom, as in emmeans: p_tukey is
     P(studentised range > sqrt(2) |t|). With two sources both kinds agree.
+
+    Examples
+    --------
+    >>> from stats.layout import arrange
+    >>> from stats.mixed import fit_mixed
+    >>> layout = arrange(list("aabb" * 4), list("1111222233334444"), ["s"] * 16)
+    >>> y = np.array([1, 2, 3, 4, 2, 3, 3, 4, 3, 4, 4, 5, 6, 7, 5, 6], dtype=float)
+    >>> (c,) = tukey_contrasts(fit_mixed(y, layout), 0.05)
+    >>> c.name, round(c.estimate, 4), round(c.low_tukey, 4), round(c.high_tukey, 4), round(c.p_tukey, 4)
+    ('a-b', -0.75, -2.7522, 1.2522, 0.3189)
     """
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha = {alpha}; must lie between 0 and 1")

@@ -84,6 +84,8 @@ def arrange(
 
     Raises
     ------
+    ValueError
+        When the labels' lengths differ, or a row's source is not among `sources`.
     Undefined
         When the rows cannot answer: one source, one prompt, a source without rows, no cell with two rows.
 
@@ -99,13 +101,24 @@ def arrange(
         )
     names = tuple(sorted(set(source)) if sources is None else sources)
     place = {name: index for index, name in enumerate(names)}
+    unknown = sorted(set(source) - set(names))
+    if unknown:
+        raise ValueError(f"rows of {', '.join(unknown)}, but the sources named are {', '.join(names)}")
     s = np.array([place[name] for name in source], dtype=np.int64)
     p = _codes(prompt)
     return arrange_codes(s, p, _codes([f"{a}\0{b}" for a, b in zip(source, stream, strict=True)]), names)
 
 
 def arrange_codes(source: IntArray, prompt: IntArray, stream: IntArray, names: tuple[str, ...]) -> Layout:
-    """`arrange` for labels already coded 0, 1, ...; streams of different sources have different codes."""
+    """`arrange` for labels already coded 0, 1, ...; streams of different sources have different codes.
+
+    Examples
+    --------
+    >>> source, prompt = np.array([0, 0, 1, 1] * 2), np.array([0] * 4 + [1] * 4)
+    >>> layout = arrange_codes(source, prompt, source, ("a", "b"))
+    >>> layout.n, layout.prompts, layout.X.shape
+    (8, 2, (4, 2))
+    """
     _check_sources(source, names)
     keys, cell = np.unique(prompt * len(names) + source, return_inverse=True)
     cell_prompt, cell_source = np.unique(keys // len(names), return_inverse=True)[1], keys % len(names)

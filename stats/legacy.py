@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats as scipy_stats
 
-from stats import mixed
 from stats.arrangements import within_cell_sd
 from stats.contrasts import omnibus
-from stats.layout import Layout, Undefined, arrange
+from stats.layout import Undefined, arrange
+from stats.mixed import deciding_fit, fit_mixed
 from stats.multiplicity import correct_rows
 from stats.power import minimum_detectable_effect, observed_power
 from stats.rows import FloatArray, TestRow
@@ -289,9 +289,10 @@ def _mixed_row(pair: Pair, method: str) -> TestRow:
     row = replace(_empty(pair, "mixed_vs_paired", method), n=len(pair.y))
     try:
         layout = arrange(pair.source, pair.prompt, ["one stream"] * len(pair.y))
-        fit = (
-            _fit_prompt_only(pair.y, layout) if method == PROMPT_ONLY else mixed.deciding_fit(pair.y, layout)
-        )
+        if method == PROMPT_ONLY:
+            fit = fit_mixed(pair.y, replace(layout, factors=layout.factors[:1], V=layout.V[:1]))
+        else:
+            fit = deciding_fit(pair.y, layout)
         test = omnibus(fit)
     except Undefined as error:
         return replace(row, reason=str(error))
@@ -306,13 +307,3 @@ def _mixed_row(pair: Pair, method: str) -> TestRow:
         p=test.p,
         reason=None,
     )
-
-
-def _fit_prompt_only(y: FloatArray, layout: Layout) -> mixed.MixedFit:
-    """REML with the random prompt alone: prompt:source taken out of the layout."""
-    one = replace(layout, factors=layout.factors[:1], V=layout.V[:1])
-    sums = mixed._reduce(y, one)
-    ratios = mixed._descend(mixed._start(sums, layout)[:1], sums, one, bounded=True)
-    if ratios is None:
-        raise Undefined("the REML fit did not converge")
-    return mixed._conclude(ratios, sums, one, mixed.METHOD, pooled=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,7 +78,16 @@ class Gap:
 def label_rows(
     names: tuple[str, ...], source: Sequence[str], prompt: Sequence[str], stream: Sequence[str]
 ) -> LabelledRows:
-    """Code the labels once for all metrics. ValueError on unequal lengths or a source not in `names`."""
+    """Code the labels once for all metrics. ValueError on unequal lengths or a source not in `names`.
+
+    Examples
+    --------
+    A stream is one of its source: equal names in two sources are two streams.
+
+    >>> rows = label_rows(("b", "a"), list("aabb"), list("1212"), ["s"] * 4)
+    >>> rows.source.tolist(), rows.prompt.tolist(), rows.stream.tolist()
+    ([1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1])
+    """
     if not len(source) == len(prompt) == len(stream):
         raise ValueError(
             f"{len(source)} sources, {len(prompt)} prompts and {len(stream)} streams; give one of each a row"
@@ -105,6 +115,19 @@ def answer_metric(
     ------
     ValueError
         When the metric is missing from `values`, has the wrong shape or holds an infinite value.
+
+    Examples
+    --------
+    >>> rows = label_rows(("a", "b"), list("aabb" * 4), list("1111222233334444"), ["s"] * 16)
+    >>> plan = FamilyPlan(
+    ...     family="f", primary=("m",), secondary=(), margin=0.2, alpha=0.05, last_alpha=0.05
+    ... )
+    >>> y = np.array([1, 2, 3, 4, 2, 3, 3, 4, 3, 4, 4, 5, 6, 7, 5, 6], dtype=float)
+    >>> answer = answer_metric({"m": y}, "m", rows, plan)
+    >>> answer.n, round(answer.test.p, 4), round(answer.sd, 4)
+    (16, 0.3189, 0.7071)
+    >>> answer_metric({"m": np.full(16, 2.0)}, "m", rows, plan)
+    Gap(metric='m', n=16, reason='no variation within cells')
     """
     if metric not in values:
         raise ValueError(f"no values for {metric}; given are {', '.join(sorted(values))}")
@@ -140,7 +163,8 @@ def _tests(metric: str, y: FloatArray, layout: Layout, plan: FamilyPlan) -> Metr
     anova = balanced_anova(y, layout)
     checks = [] if anova is None else [anova]
     if fit.method == METHOD_UNPOOLED:
-        checks.append(omnibus(fit_mixed(y, layout)))
+        with suppress(Undefined):  # shown beside the deciding test, which does not need it
+            checks.append(omnibus(fit_mixed(y, layout)))
     return MetricTests(
         metric=metric,
         n=layout.n,
@@ -164,7 +188,17 @@ def _unit(y: FloatArray, layout: Layout, fit: MixedFit) -> float:
 
 
 def omnibus_row(answer: MetricTests | Gap, family: str, role: str, plan: FamilyPlan) -> TestRow:
-    """The omnibus test of a metric as a row, not yet corrected for its family."""
+    """The omnibus test of a metric as a row, not yet corrected for its family.
+
+    Examples
+    --------
+    >>> plan = FamilyPlan(
+    ...     family="f", primary=("m",), secondary=(), margin=0.2, alpha=0.05, last_alpha=0.05
+    ... )
+    >>> row = omnibus_row(Gap(metric="m", n=0, reason="no text has a value"), "f", "decides", plan)
+    >>> row.hypothesis, row.p, row.reason
+    ('omnibus', None, 'no text has a value')
+    """
     empty = TestRow(
         family=family,
         hypothesis="omnibus",
@@ -196,7 +230,19 @@ def _with_f(row: TestRow, test: FTest) -> TestRow:
 def contrast_rows(
     answer: MetricTests | Gap, names: tuple[str, ...], family: str, role: str, plan: FamilyPlan
 ) -> list[TestRow]:
-    """Pairwise rows, equivalence rows, then the checks on the omnibus test as diagnostic rows."""
+    """Pairwise rows, equivalence rows, then the checks on the omnibus test as diagnostic rows.
+
+    Examples
+    --------
+    >>> rows = label_rows(("a", "b"), list("aabb" * 4), list("1111222233334444"), ["s"] * 16)
+    >>> plan = FamilyPlan(
+    ...     family="f", primary=("m",), secondary=(), margin=0.2, alpha=0.05, last_alpha=0.05
+    ... )
+    >>> y = np.array([1, 2, 3, 4, 2, 3, 3, 4, 3, 4, 4, 5, 6, 7, 5, 6], dtype=float)
+    >>> out = contrast_rows(answer_metric({"m": y}, "m", rows, plan), ("a", "b"), "f", "decides", plan)
+    >>> [(row.hypothesis, row.contrast, row.role) for row in out]
+    [('pairwise', 'a-b', 'decides'), ('tost', 'a-b', 'equivalence'), ('omnibus', '*', 'diagnostic')]
+    """
     base = omnibus_row(answer, family, role, plan)
     if isinstance(answer, Gap):
         return [

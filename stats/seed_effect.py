@@ -63,6 +63,9 @@ class Design:
             raise ValueError("no primary metric; a verdict needs at least one")
         if self.look not in self.looks:
             raise ValueError(f"look {self.look} is not among the planned looks {self.looks}")
+        for names in (self.primary, self.secondary, self.sources):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{names} names one twice; a test counted twice widens its family")
         if set(self.primary) & set(self.secondary):
             raise ValueError(f"{set(self.primary) & set(self.secondary)} cannot be primary and secondary")
         if not self.margin_sd > 0.0:
@@ -143,6 +146,23 @@ def compare_arms(
     ------
     ValueError
         When the rows hold more than two arms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = np.array([1, 2, 3, 4, 2, 3, 3, 4, 3, 4, 4, 5, 6, 7, 5, 6], dtype=float)
+    >>> rows = compare_arms(
+    ...     {"m": y},
+    ...     source=list("aabb" * 4),
+    ...     prompt=list("1111222233334444"),
+    ...     stream=["s"] * 16,
+    ...     design_alpha=0.001,
+    ...     primary=("m",),
+    ...     margin_sd=0.2,
+    ...     family="a_a",
+    ... )
+    >>> rows[-1].family, rows[-1].verdict, round(rows[0].p, 4)
+    ('a_a', 'INCONCLUSIVE', 0.3189)
     """
     names = tuple(sorted(set(source)))
     if len(names) > 2:

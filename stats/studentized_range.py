@@ -105,7 +105,7 @@ def _quantile(alpha: float, groups: int, df: float) -> float:
     high = 4.0
     while studentized_range_sf(high, groups, df) > alpha:
         high *= 2.0
-        if high > 1e8:
+        if high > 1e16:
             raise ValueError(f"no finite quantile for alpha {alpha} at {df} degrees of freedom")
     goal = math.log(alpha)
 

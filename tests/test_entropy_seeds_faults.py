@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -80,3 +81,18 @@ def test_a_run_goes_on_while_another_process_holds_the_store(finished: Path, hom
     assert process.returncode == 0, err
     assert ask(COUNTS, home=home) == ask(COUNTS, home=finished)
     assert not list((home / "outbox").glob("*.batch"))
+
+
+def test_ctrl_c_says_how_to_go_on_and_closes_the_run(replaying: Path) -> None:
+    process = start(*RUN, home=replaying)
+    assert process.stderr is not None
+    while "positive_control" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "the same command goes on where it stopped" in err
+    assert "Traceback" not in err
+    assert ask("SELECT state, note LIKE '%run it again%' AS said FROM run", home=replaying) == [
+        {"state": "cancelled", "said": True}
+    ]

@@ -174,6 +174,21 @@ def test_an_undefined_secondary_test_leaves_the_verdict_alone() -> None:
     assert pick(rows, "omnibus", "flat").reason == "no variation within cells"
 
 
+def test_sparse_and_lumpy_metrics_end_in_rows_never_in_an_error() -> None:
+    # Of 3,000 such tables 11 raised: no finite Tukey quantile, a singular step, a mean over no streams.
+    rng = np.random.default_rng(12)
+    verdicts = []
+    for _ in range(40):
+        texts = Texts(prompts=int(rng.integers(2, 6)), samples=3, streams=int(rng.integers(1, 4)))
+        n = len(texts.source)
+        y = rng.choice([1e-6, 1.0, 1e5]) * np.round(rng.normal(size=n) * rng.choice([0.5, 2.0, 50.0]))
+        y[rng.random(n) < rng.choice([0.1, 0.5, 0.8])] = np.nan
+        rows = texts.analyse({"m": y}, looks=(4, 8, 16), look=4)
+        assert all(r.p is not None or r.estimate is not None or r.reason for r in rows[:-1])
+        verdicts.append(rows[-1].verdict)
+    assert {"INVALID", "INCONCLUSIVE"} <= set(verdicts)
+
+
 def test_no_row_ever_holds_a_number_that_is_not_finite() -> None:
     texts = Texts(prompts=5, samples=3)
     rows = texts.analyse({"m": texts.values(), "flat": np.zeros(45)})
@@ -355,5 +370,9 @@ def test_wrong_input_is_refused_with_what_was_found() -> None:
         texts.analyse({"m": y}, secondary=("m",))
     with pytest.raises(ValueError, match="no primary metric"):
         texts.analyse({"m": y}, primary=())
+    with pytest.raises(ValueError, match="names one twice"):
+        texts.analyse({"m": y}, primary=("m", "m"))
+    with pytest.raises(ValueError, match="names one twice"):
+        texts.analyse({"m": y}, sources=("a", "b", "a"))
     with pytest.raises(ValueError, match="margin_sd"):
         texts.analyse({"m": y}, margin_sd=0.0)

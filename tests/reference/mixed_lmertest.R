@@ -69,6 +69,7 @@ report("streams_of_one", make(18, 10, 3, 5, 3, 1, 0.5, 0.6, drop = 0.1, streams_
 report("full", make(19, 30, 3, 5, 10, 1, 0.2, 0.15, drop = 0.02), "all")
 report("zero", make(20, 12, 3, 1, 8, 1, 0, 0), "none")
 report("zero_streams", make(23, 8, 3, 5, 4, 1, 0.4, 0), "all")
+report("wide_prompts", make(41, 8, 3, 3, 3, 10, 0.3, 0.2, drop = 0.1), "all")
 cat("# ", R.version.string, ", lme4 ", as.character(packageVersion("lme4")), ", lmerTest ",
     as.character(packageVersion("lmerTest")), ", pbkrtest ", as.character(packageVersion("pbkrtest")),
     ", emmeans ", as.character(packageVersion("emmeans")), "\n", sep = "")
