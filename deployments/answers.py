@@ -25,26 +25,27 @@ def write(answer: Answer, format_: str, out: Path | None) -> None:
         raise unknown("format", format_, FORMATS)
     if format_ == "parquet" and out is None:
         raise UsageError("parquet is no text; say where to write it: --out FILE")
-    try:
-        _emit(answer.frame, format_, out)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {out} ({error.strerror}); give a path in a folder that exists"
-        ) from error
+    if out is None:
+        print(_text(answer.frame, format_))
+    else:
+        _write_file(answer.frame, format_, out)
     if answer.note:
         print(f"note: {answer.note}", file=sys.stderr)
 
 
-def _emit(frame: pl.DataFrame, format_: str, out: Path | None) -> None:
-    if format_ == "parquet":
-        assert out is not None
-        frame.write_parquet(out)
-        return
-    text = {"table": as_table, "csv": _csv, "json": _json}[format_](frame)
-    if out is None:
-        print(text)
-    else:
-        out.write_text(text + "\n", encoding="utf-8")
+def _write_file(frame: pl.DataFrame, format_: str, out: Path) -> None:
+    try:
+        if format_ == "parquet":
+            frame.write_parquet(out)
+        else:
+            out.write_text(_text(frame, format_) + "\n", encoding="utf-8")
+    except OSError as error:
+        why = f"cannot write {out} ({error.strerror}); give a path in a folder that exists"
+        raise UsageError(why) from error
+
+
+def _text(frame: pl.DataFrame, format_: str) -> str:
+    return {"table": as_table, "csv": _csv, "json": _json}[format_](frame)
 
 
 def _csv(frame: pl.DataFrame) -> str:

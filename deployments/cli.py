@@ -6,6 +6,7 @@ the studies are imported only by the commands that need them: importing takes se
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -26,6 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study, such as entropy_seeds")]
 ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, laptop or full")]
@@ -184,20 +188,48 @@ def env() -> None:
 
 
 def main() -> None:
-    """The console script: every known failure in one line."""
+    """Run the command; every known failure is one line."""
     try:
         found: Any = app(standalone_mode=False)
+        sys.stdout.flush()
     except UsageError as error:
         _fail(error, 2)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where it stopped", 130)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (StoreLockedError, OSError) as error:
         _fail(error, 1)
     except typer.Abort:
-        sys.exit(1)
+        _fail("aborted", 1)
     except TyperException as error:  # a wrong command, option or argument
-        _fail(f"{error.format_message()} {_commands()}", 2)
+        message = error.format_message()
+        if not message:  # no command at all: the help stands above
+            sys.exit(2)
+        _fail(f"{message} {_commands()}", 2)
+    if found == INTERRUPTED:
+        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
     sys.exit(found if isinstance(found, int) else 0)
+
+
+def console() -> None:
+    """The console script: `main`, then out without taking the interpreter apart.
+
+    Threads of Prefect still hold the modules then, and DuckDB's binding would report each object of its own
+    as leaked. Exit handlers run last in, first out, so this one comes after all others.
+    """
+    code = 1
+    atexit.register(lambda: _leave(code))
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+        raise
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _commands() -> str:
@@ -211,4 +243,4 @@ def _fail(error: object, code: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    console()

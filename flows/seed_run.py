@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from prefect import runtime
 
 from flows.seed_protocol import Protocol, seed_design
 from lab.fingerprint import canonical, fingerprint
+from lab.gates import STOP
 from lab.home import resolve_home
 from lab.machine import environment, git_state, this_process
 from lab.plan import deviations, freeze, plan_hash, plan_row, read_declared
@@ -116,21 +118,25 @@ class Run:
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Close the run's row whatever happens, then bring everything into the database."""
+        """Close the run's row whatever happens; after a whole run, bring everything into the database."""
         try:
             yield
-        except KeyboardInterrupt:
-            self._close("cancelled", "interrupted; run it again to go on where it stopped")
-            raise
-        except Exception as error:
-            self._close("failed", f"{type(error).__name__}: {error}")
-            raise
+        finally:
+            error = sys.exception()
+            Store(self.home).record([closed(self.row, *self._end(error))])
         show_path(self.path)
-        self._close("stopped" if self.path and self.path[-1].next == "stop" else "completed", None)
+        self._publish()
 
-    def _close(self, state: str, note: str | None) -> None:
+    def _end(self, error: BaseException | None) -> tuple[str, str | None]:
+        """State and note of the run's row."""
+        if isinstance(error, Exception):
+            return "failed", f"{type(error).__name__}: {error}"
+        if error is not None:  # Ctrl-C, or Prefect's signal that the run was cancelled
+            return "cancelled", "interrupted; run it again to go on where it stopped"
+        return ("stopped" if self.path[-1].next == STOP else "completed"), None
+
+    def _publish(self) -> None:
         store = Store(self.home)
-        store.record([closed(self.row, state, note)])
         try:
             reconcile(store)
             store.snapshot(wait_seconds=30.0)
