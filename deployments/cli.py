@@ -131,6 +131,22 @@ def report(out: OutOption = None) -> None:
 
 
 @app.command()
+def figures(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Only this one")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="svg, png or html; repeatable")
+    ] = None,
+) -> None:
+    """Write every figure as files, each beside a .json with its query, rows and commit."""
+    home = resolve_home()
+    from lab.report_figures import write_figures
+
+    name = study.replace("-", "_") if study else None
+    for path in write_figures(Store(home), home / "figures", study=name, formats=formats or ["svg", "png"]):
+        typer.echo(str(path))
+
+
+@app.command()
 def snapshot() -> None:
     """Publish a copy of the results that may be queried while the night writes."""
     typer.echo(str(Store(resolve_home()).snapshot()))

@@ -13,6 +13,7 @@ import pytest
 from deployments import cli
 from lab.records import MetricRow
 from lab.store import Store
+from tests.small_study import record_study
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +135,20 @@ def test_drain_and_snapshot_say_what_they_did(
     found = said(monkeypatch, capsys, "drain")
     assert found == (0, "1 batches with 1 rows brought in, 0 waiting\n", "")
     assert said(monkeypatch, capsys, "snapshot")[1].strip().endswith("lab-snapshot.duckdb")
+
+
+def test_figures_are_files_with_their_rows_and_an_unknown_format_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record_study(Store(tmp_path / "home"))
+    code, out, _ = said(monkeypatch, capsys, "figures", "entropy-seeds", "--format", "svg")
+    written = [Path(line) for line in out.splitlines()]
+    assert code == 0
+    assert {path.suffix for path in written} == {".svg", ".json"}
+    assert all(path.stat().st_size > 100 for path in written)
+    code, _, err = said(monkeypatch, capsys, "figures", "--format", "gif")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "gif" in err
 
 
 def test_a_report_of_an_empty_home_says_what_to_run(
