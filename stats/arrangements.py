@@ -63,6 +63,8 @@ class Drawn:
     """(labels, metrics) squared standard errors of `means`."""
     p: FloatArray
     """(metrics,)"""
+    null: FloatArray
+    """(2, metrics) the middle 95 % of the drawn statistics: quantiles .025 and .975."""
     p_max_t: Callable[[Sequence[int]], FloatArray]
     """Step-down max-T p values of the metrics with the given indices."""
     n_rows: IntArray
@@ -241,6 +243,7 @@ def draw(comparison: Comparison, n_draws: int, rng: np.random.Generator) -> Draw
         means=observed_means[:, 0].astype(np.float64),
         variances=observed_errors[:, 0].astype(np.float64),
         p=(reached + 1) / (n_draws + 1),
+        null=np.quantile(drawn[1:], (0.025, 0.975), axis=0).astype(np.float64),
         p_max_t=lambda chosen: _step_down(drawn, threshold, chosen),
         n_rows=(~np.isnan(comparison.scaled)).sum(axis=0),
         n_labels=len(comparison.names),

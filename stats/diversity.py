@@ -217,7 +217,7 @@ def mtld(tokens: Sequence[str], threshold: float = MTLD_THRESHOLD) -> Value:
     >>> mtld(["a", "b", "a"] * 4)  # every third word closes a factor at 2/3
     (3.0, None)
     >>> mtld([str(i) for i in range(40)])
-    (None, 'no factor: all 40 words are different')
+    (None, 'no factor: all words are different')
     """
     if not 0.0 < threshold < 1.0:
         raise ValueError(f"threshold {threshold} of MTLD; allowed: between 0 and 1, e.g. {MTLD_THRESHOLD}")
@@ -226,7 +226,7 @@ def mtld(tokens: Sequence[str], threshold: float = MTLD_THRESHOLD) -> Value:
         return None, f"{n_tokens} words, under {MIN_WORDS_MTLD}"
     forward = _factors(tokens, threshold)
     if forward == 0.0:  # no word returns, so reading backward finds none either
-        return None, f"no factor: all {n_tokens} words are different"
+        return None, "no factor: all words are different"
     return (n_tokens / forward + n_tokens / _factors(tokens[::-1], threshold)) / 2, None
 
 

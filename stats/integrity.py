@@ -21,7 +21,7 @@ from stats.rows import TestRow
 
 FAMILY = "integrity"
 MOST_MISSING = 0.20
-"""A model that loses a larger share of its texts is INVALID."""
+"""A model that loses a larger share of its texts is INVALID, as is one with an arm that surely does."""
 DISTINCT_SHARE = 0.95
 """Share of different texts over different seeds, on prompts that leave room for them."""
 IDENTITY_RATE = 0.99
@@ -51,6 +51,8 @@ class Outcome:
     """Words of the text after stripping."""
     text_sha: str | None
     """Hash of the text; equal hashes are equal texts."""
+    undefined: frozenset[str] = frozenset()
+    """Primary metrics that the text, there and long enough, has no value of."""
 
     def __post_init__(self) -> None:
         if self.text_ok and (self.words is None or self.text_sha is None):
@@ -101,10 +103,12 @@ def integrity_rows(
 ) -> list[TestRow]:
     """Integrity of one model's outcomes, ending in the verdict.
 
-    INVALID: no outcomes; over 20 % of the samples missing; an arm whose share of distinct texts over distinct
-    seeds lies surely under .95 (Wilson upper bound); same-seed repeats whose identity rate lies surely under
-    .99. INCONCLUSIVE: missingness depends on the arm; an arm's distinct share is under .95 but not surely; no
-    arm has two seeds a prompt; fewer than `required_pairs` same-seed pairs. DETECTED: none of these.
+    INVALID: no outcomes; over 20 % of the samples missing; an arm whose share of missing samples is surely
+    above that (Wilson lower bound); an arm whose share of distinct texts over distinct seeds is surely under
+    .95 (Wilson upper bound); same-seed repeats whose identity rate is surely under .99. INCONCLUSIVE:
+    missingness, or a primary metric's being undefined, depends on the arm; an arm's distinct share is under
+    .95 but not surely; no arm has two seeds a prompt; fewer than `required_pairs` same-seed pairs. DETECTED:
+    none of these.
 
     Parameters
     ----------
@@ -183,7 +187,7 @@ def _missing_rows(samples: Sequence[Outcome], rng: np.random.Generator, n_draws:
     for outcome in samples:
         by_arm[outcome.arm].append(outcome)
     rows, tests = [], []
-    for kind, is_kind in KINDS.items():
+    for kind, is_kind in (KINDS | _undefined_kinds(samples)).items():
         counts = {arm: sum(map(is_kind, found)) for arm, found in by_arm.items()}
         for arm, found in by_arm.items():
             share = wilson(counts[arm], len(found))
@@ -196,6 +200,16 @@ def _missing_rows(samples: Sequence[Outcome], rng: np.random.Generator, n_draws:
             _dependence_row(kind, list(counts.values()), list(map(len, by_arm.values())), rng, n_draws)
         )
     return rows + correct_rows(tests, "holm").rows
+
+
+def _undefined_kinds(samples: Sequence[Outcome]) -> dict[str, Callable[[Outcome], bool]]:
+    """A kind for each primary metric that some text has no value of: such texts leave its tests."""
+
+    def lacks(metric: str) -> Callable[[Outcome], bool]:
+        return lambda outcome: metric in outcome.undefined
+
+    metrics = sorted({metric for outcome in samples for metric in outcome.undefined})
+    return {f"without {metric}": lacks(metric) for metric in metrics}
 
 
 def _dependence_row(
@@ -284,6 +298,10 @@ def _judged(
                     row.reason if row.estimate is None else f"{row.estimate:.1%} of the samples are missing"
                 )
                 invalid.append(f"{share}; at most {MOST_MISSING:.0%} may be")
+        elif row.hypothesis == "share_missing":
+            if row.metric == "missing" and (row.low or 0.0) > MOST_MISSING:
+                share = f"{row.contrast}: {row.estimate:.1%} of the samples are missing"
+                invalid.append(f"{share}; of an arm at most {MOST_MISSING:.0%} may be")
         elif row.p_adjusted is not None and row.p_adjusted <= alpha:
             flagged.append(f"{row.metric} depends on the arm (p = {row.p_adjusted:.2g})")
     for row in distinct:

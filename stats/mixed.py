@@ -226,6 +226,10 @@ def least_df(fit: MixedFit) -> float:
     return min(satterthwaite_df(fit, identity[i] - identity[j]) for i, j in pairs)
 
 
+_LONGEST = 1e4
+"""Step of the search, in ratios of the current size: along a nearly flat direction Newton's has no end."""
+
+
 def _descend(start: FloatArray, sums: Sums, layout: Layout, *, bounded: bool) -> FloatArray | None:
     """Newton's method with step halving; ratios at zero stay there while the deviance rises with them."""
     ratios = start.copy()
@@ -251,7 +255,8 @@ def _descend(start: FloatArray, sums: Sums, layout: Layout, *, bounded: bool) ->
 
 def _newton_step(gradient: FloatArray, hessian: FloatArray, average: FloatArray) -> FloatArray:
     """Downhill by the Hessian, by the average information where that is not definite, else by the slope."""
-    for curvature in (hessian, average):
+    for found in (hessian, average):
+        curvature = (found + found.T) / 2.0  # near a singular one, rounding makes the halves differ
         if _is_definite(curvature):
             return -np.asarray(np.linalg.solve(curvature, gradient), dtype=np.float64)
     return -gradient / max(float(np.abs(np.diag(hessian)).max()), float(np.finfo(np.float64).tiny))
@@ -262,6 +267,7 @@ def _search(
 ) -> tuple[State, FloatArray, bool]:
     """Halve the step until the deviance does not rise by more than rounding."""
     slack = 1e-11 * abs(state.deviance) + 1e-12
+    step = step * min(1.0, _LONGEST * (1.0 + float(ratios.max())) / max(float(np.abs(step).max()), 1e-300))
     for _ in range(40):
         trial = np.maximum(ratios + step, 0.0) if bounded else ratios + step
         found = evaluate(trial, sums, layout)

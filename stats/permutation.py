@@ -71,8 +71,9 @@ def sharp_null(
     Returns
     -------
     list of TestRow
-        `omnibus` a metric, `max_t` for the primary metrics together, `pairwise` a metric and pair (estimate:
-        mean of the first minus mean of the second, in the metric's units; effect: in within-cell SD).
+        `omnibus` a metric (`low` to `high`: the middle 95 % of the permutations' statistics), `max_t` for the
+        primary metrics together, `pairwise` a metric and pair (estimate: mean of the first minus mean of the
+        second, in the metric's units; effect: in within-cell SD).
 
     Raises
     ------
@@ -164,6 +165,8 @@ def _omnibus_row(i: int, metric: str, drawn: Drawn, tiers: Sequence[Sequence[int
         metric=metric,
         method=METHOD,
         role="sharp_null",
+        low=float(drawn.null[0, i]),
+        high=float(drawn.null[1, i]),
         statistic=float(drawn.statistic[i]),
         df1=float(drawn.n_labels - 1),
         p=float(drawn.p[i]),

@@ -94,7 +94,8 @@ def two_sided_power(effect: float, se: float, df: float = math.inf, alpha: float
     ratio = effect / se
     t = -_t_quantile(alpha / 2.0, df)
     s, weight = scale_grid(df)
-    return float(weight @ (special.ndtr(ratio - t * s) + special.ndtr(-ratio - t * s)))
+    power = float(weight @ (special.ndtr(ratio - t * s) + special.ndtr(-ratio - t * s)))
+    return min(1.0, power)  # the weights sum to 1 within 1e-14
 
 
 def minimum_detectable_effect(

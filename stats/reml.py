@@ -145,7 +145,10 @@ def evaluate(ratios: FloatArray, sums: Sums, layout: Layout) -> State | None:
         root_x = np.linalg.cholesky(information)
     except np.linalg.LinAlgError:
         return None
-    C = np.asarray(np.linalg.inv(information), dtype=np.float64)
+    try:
+        C = np.asarray(np.linalg.inv(information), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return None
     N = np.concatenate([-T @ KX, np.eye(len(C))])
     Q = N @ C @ N.T
     Q[: len(g), : len(g)] += T

@@ -86,8 +86,10 @@ class TestRow:
                 raise ValueError(
                     f"{field.name} of {row} is {value}; an undefined number is None with a reason"
                 )
-        if self.p is not None and not 0.0 <= self.p <= 1.0:
-            raise ValueError(f"p = {self.p} of {self.family}/{self.hypothesis} lies outside [0, 1]")
+        for name in ("p", "p_adjusted", "alpha", "power"):
+            share = getattr(self, name)
+            if share is not None and not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} = {share} of {self.family}/{self.hypothesis} lies outside [0, 1]")
         if self.p is None and self.estimate is None and self.verdict is None and self.reason is None:
             raise ValueError(
                 f"{self.family}/{self.hypothesis}/{self.metric} has neither a number nor a reason"

@@ -175,6 +175,21 @@ def test_missingness_that_depends_on_the_arm_is_flagged() -> None:
     assert "depends on the arm" in verdict(found)[1]
 
 
+def test_a_primary_metric_undefined_in_one_arm_is_flagged() -> None:
+    all_there = outcomes(samples=40)
+    arm = all_there[0].arm
+    lacking = [
+        replace(o, undefined=frozenset({"mtld"})) if o.arm == arm and o.sample % 3 == 0 else o
+        for o in all_there
+    ]
+    rows = integrity_rows(lacking, required_pairs=1, rng=generator())
+    assert (rows[-1].verdict, "without mtld depends on the arm" in str(rows[-1].reason)) == (
+        "INCONCLUSIVE",
+        True,
+    )
+    assert integrity_rows(all_there, required_pairs=1, rng=generator())[-1].verdict == "DETECTED"
+
+
 def test_nothing_missing_leaves_the_dependence_undefined_with_a_reason() -> None:
     row = judge(outcomes())["missing_depends_on_arm", "missing", "*"]
     assert row.p is None
