@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-BENCHMARKS = ("analysis", "store", "sampler")
+BENCHMARKS = ("analysis", "store", "sampler", "injection")
 
 for name in BENCHMARKS:
     print(f"\n== {name}", flush=True)

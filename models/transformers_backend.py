@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +37,7 @@ from models.backends import (
     failed,
 )
 from models.decoding import Network, open_network
+from models.plain import Prompts
 from models.sampling import InverseCdf, SampledRow, row_uniforms, sample
 
 THREADED_FROM = 20_000_000
@@ -44,6 +45,11 @@ THREADED_FROM = 20_000_000
 thread gains little on an idle machine, and on a busy one made 64 rows of a 0.4 M model take 25 s, not 0.5."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+Draw = Callable[[Network, Sequence[Job], Prompts, frozenset[int]], list[SampledRow]]
+"""How a batch becomes tokens: network, jobs of one sampling, their token ids, stop set. Asked again for the
+halves of a batch that does not fit in memory, it must answer each job as before."""
 
 
 class OutOfMemory(BackendError):  # noqa: N818 -- named as the other faults of backends are
@@ -60,6 +66,9 @@ class _Loaded:
     tokenizer: Any
     stop: frozenset[int]
     identity: ModelIdentity
+
+
+_Way = Callable[[_Loaded, list[tuple[Job, list[int]]]], list[SampledRow]]
 
 
 class TransformersBackend:
@@ -107,6 +116,18 @@ class TransformersBackend:
 
     def generate(self, jobs: Sequence[Job]) -> list[Output]:
         """One output a job, in order; each as if the job had run alone."""
+        return self._generate(jobs, _sample)
+
+    def generate_by(self, jobs: Sequence[Job], draw: Draw) -> list[Output]:
+        """As `generate`, with another way of choosing tokens."""
+
+        def way(loaded: _Loaded, batch: list[tuple[Job, list[int]]]) -> list[SampledRow]:
+            with _threads(loaded.identity):
+                return draw(loaded.network, [job for job, _ in batch], [ids for _, ids in batch], loaded.stop)
+
+        return self._generate(jobs, way)
+
+    def _generate(self, jobs: Sequence[Job], way: _Way) -> list[Output]:
         loaded = self._load()
         outputs: dict[int, Output] = {}
         ready: list[tuple[int, Job, list[int]]] = []
@@ -116,7 +137,7 @@ class TransformersBackend:
             except BackendError as error:
                 outputs[place] = failed(job, error, seconds=0.0)
         for batch in _batches(ready, self._batch_rows):
-            rows = _run(loaded, [(job, ids) for _, job, ids in batch])
+            rows = _run(loaded, [(job, ids) for _, job, ids in batch], way)
             outputs.update(zip((place for place, _, _ in batch), rows, strict=True))
         return [outputs[place] for place in range(len(jobs))]
 
@@ -268,11 +289,11 @@ def _batches(ready: Sequence[_Ready], rows: int) -> Iterator[list[_Ready]]:
             yield members[start : start + rows]
 
 
-def _run(loaded: _Loaded, batch: list[tuple[Job, list[int]]]) -> list[Output]:
+def _run(loaded: _Loaded, batch: list[tuple[Job, list[int]]], way: _Way) -> list[Output]:
     """One batch, in halves when memory runs out."""
     began = time.perf_counter()
     try:
-        sampled = _sample(loaded, batch)
+        sampled = way(loaded, batch)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -280,15 +301,15 @@ def _run(loaded: _Loaded, batch: list[tuple[Job, list[int]]]) -> list[Output]:
     if sampled is None:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return _run_halves(loaded, batch, began)
+        return _run_halves(loaded, batch, began, way)
     seconds = (time.perf_counter() - began) / len(batch)
     return [_output(loaded, job, row, seconds) for (job, _), row in zip(batch, sampled, strict=True)]
 
 
-def _run_halves(loaded: _Loaded, batch: list[tuple[Job, list[int]]], began: float) -> list[Output]:
+def _run_halves(loaded: _Loaded, batch: list[tuple[Job, list[int]]], began: float, way: _Way) -> list[Output]:
     if len(batch) > 1:
         middle = len(batch) // 2
-        return _run(loaded, batch[:middle]) + _run(loaded, batch[middle:])
+        return _run(loaded, batch[:middle], way) + _run(loaded, batch[middle:], way)
     job, ids = batch[0]
     error = OutOfMemory(f"no memory for one row of {len(ids) + job.sampling.max_new_tokens} tokens")
     return [failed(job, error, seconds=time.perf_counter() - began)]

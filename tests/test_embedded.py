@@ -9,7 +9,7 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,6 +33,9 @@ from models.embedded import (
 from models.english import Corpus, pydoc_english, split_topics
 from models.pretrain import stream_nats, token_stream, train_tokenizer
 from models.trigram import fit_trigram, probability, total_nats
+
+Tell = Callable[[str, object], None]
+"""What `record_property` is: the conftest prints a `table`."""
 
 TINY = EmbeddedSpec(
     name="tiny",
@@ -364,16 +367,16 @@ def _table(models: list[TrainedModel]) -> str:
     return "\n".join(["", head, *rows])
 
 
-def _climb(names: list[str], home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def _climb(names: list[str], home: Path, tell: Tell) -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:  # one torch thread each
         waiting = {name: pool.submit(obtain, RUNGS[name], home / name) for name in reversed(names)}
         models = [waiting[name].result() for name in names]
-    with capsys.disabled():
-        print(_table(models))
+    tell("table", _table(models))
     sizes = [m.parameters for m in models]
     costs = [m.heldout_bits_per_byte for m in models]
     assert sizes == sorted(set(sizes))
     assert all(large < small for small, large in itertools.pairwise(costs)), costs
+    assert all(large > 1.5 * small for small, large in itertools.pairwise(sizes)), sizes
     assert all(m.heldout_bits_per_byte < m.trigram_bits_per_byte for m in models), costs
 
 
@@ -383,13 +386,13 @@ def test_all_rungs_share_text_tokenizer_and_number_of_tokens() -> None:
 
 
 def test_the_smallest_two_rungs_beat_the_trigram_and_the_larger_wins(
-    ladder_home: Path, capsys: pytest.CaptureFixture[str]
+    ladder_home: Path, record_property: Tell
 ) -> None:
-    _climb(list(RUNGS)[:2], ladder_home, capsys)
+    _climb(list(RUNGS)[:2], ladder_home, record_property)
 
 
 @pytest.mark.slow
 def test_every_rung_beats_the_trigram_and_each_larger_one_wins(
-    ladder_home: Path, capsys: pytest.CaptureFixture[str]
+    ladder_home: Path, record_property: Tell
 ) -> None:
-    _climb(list(RUNGS), ladder_home, capsys)
+    _climb(list(RUNGS), ladder_home, record_property)

@@ -83,7 +83,11 @@ def test_a_long_request_expands_in_counter_mode_and_repeats_nothing() -> None:
     digest = hashlib.sha256(b"x").digest()
     words = expand(digest, 1000)
     assert words[:4].astype(">u8").tobytes() == digest
-    assert words[4:8].astype(">u8").tobytes() == hashlib.sha256(digest + (1).to_bytes(8, "big")).digest()
+    first, second, low, high = (int(word) for word in words[:4])
+    counter = low << 128 | high << 192  # the least significant half counts
+    bits = np.random.Philox(key=first | second << 64, counter=counter)
+    assert words[4:].tolist() == bits.random_raw(996).tolist()
+    assert expand(digest, 300).tolist() == words[:300].tolist()
     assert len(set(words.tolist())) == 1000
 
 
@@ -116,6 +120,45 @@ def test_the_controls_have_the_fault_they_are_named_for() -> None:
     u = words("lag1") / 2.0**64
     assert abs(np.corrcoef(u[:-1], u[1:])[0, 1] - 0.25) < 0.05
     assert abs(u.mean() - 0.5) < 0.02
+
+
+def test_short_range_words_are_those_of_randint_however_they_are_asked_for() -> None:
+    generator, source = random.Random(42), open_source(spec("short_range"))
+    expected = [generator.randint(0, 1000) for _ in range(5000)]
+    found = [source.words(n).tolist() for n in (1, 0, 2, 997, 4000)]
+    assert [word for words in found for word in words] == expected
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - LIVE - {"tiled"}))
+def test_the_words_do_not_depend_on_how_many_are_asked_for_at_once(kind: str) -> None:
+    pieces, whole = open_source(spec(kind)), open_source(spec(kind)).words(600)
+    assert np.concatenate([pieces.words(n) for n in (1, 0, 3, 96, 500)]).tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("eps", [0.01, 0.05, 0.1, 0.25])
+def test_biased_bits_are_ones_with_their_chance_and_independent(eps: float) -> None:
+    words = open_source(SourceSpec(kind="biased_bits", stream=3, dose=eps)).words(100_000)
+    bits = np.unpackbits(words.view(np.uint8)).reshape(-1, 8)  # 800,000 bytes
+    assert np.abs(bits.mean(axis=0) - 0.5 - eps).max() < 0.0034  # six standard errors
+    correlations = np.corrcoef(bits.T)[np.triu_indices(8, 1)]
+    assert np.abs(correlations).max() < 0.0068
+
+
+def test_a_lagged_word_is_the_last_one_again_with_the_chance_rho() -> None:
+    for rho in (0.0, 0.5, 1.0):
+        source = open_source(SourceSpec(kind="lag1", stream=5, dose=rho))
+        words = np.concatenate([source.words(9_999), source.words(10_001)])
+        assert np.mean(words[1:] == words[:-1]) == pytest.approx(rho, abs=0.022)  # six standard errors
+
+
+def test_uniforms_of_any_source_of_bytes_are_those_of_its_words() -> None:
+    class Bytes:
+        name = "bytes"
+
+        def read(self, n_bytes: int) -> bytes:
+            return open_source(spec("prng")).read(n_bytes)
+
+    assert uniforms(Bytes(), 20).tolist() == uniforms(open_source(spec("prng")), 20).tolist()
 
 
 def test_the_strongest_bias_sets_every_bit_and_the_weakest_none_more_than_chance() -> None:
