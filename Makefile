@@ -17,14 +17,16 @@ demo: .venv/.installed   ## the night at small scale: train, generate, decide, r
 	$(BIN)/ladder run entropy_seeds --profile smoke
 	$(BIN)/ladder report
 
-test: .venv/.installed   ## every default test
-	$(BIN)/python -m pytest
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test: .venv/.installed   ## every default test, in two processes
+	$(TESTS)
 
 check: .venv/.installed  ## ruff, mypy strict on every package, then the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 bench: .venv/.installed  ## ratios against named peers, each in one run
 	$(BIN)/python -m benchmarks

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -63,16 +65,39 @@ def as_table(frame: pl.DataFrame) -> str:
 
     from deployments.terminal import width
 
-    console = Console(width=width() if sys.stdout.isatty() else 10_000, highlight=False)
+    rows = [["" if value is None else _cell(value) for value in row] for row in frame.iter_rows()]
+    ended = f"({frame.height} row{'' if frame.height == 1 else 's'})"
+    if sys.stdout.isatty() and _columns(frame.columns, rows) > width():
+        return "\n".join([*_records(frame.columns, rows), ended])
+    console = Console(width=10_000, highlight=False)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name, dtype in frame.schema.items():
         table.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
-    for row in frame.iter_rows():
-        table.add_row(*("" if value is None else _cell(value) for value in row))
+    for row in rows:
+        table.add_row(*row)
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]
-    return "\n".join([*lines, f"({frame.height} row{'' if frame.height == 1 else 's'})"])
+    return "\n".join([*lines, ended])
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Width of the table, two spaces between columns."""
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _records(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A block a row, a line a value: for rows wider than the terminal."""
+    from deployments.terminal import width
+
+    margin = max(map(len, names)) + 2
+    for row in rows:
+        for name, value in zip(names, row, strict=True):
+            head = f"{name:<{margin}}"
+            folded = textwrap.fill(value, width(), initial_indent=head, subsequent_indent=" " * margin)
+            yield folded or name
+        yield "-" * min(width(), 40)
 
 
 def _cell(value: object) -> str:

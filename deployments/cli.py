@@ -79,21 +79,39 @@ def run(
     raise typer.Exit(code)
 
 
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Results of earlier scripts")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take in results of earlier scripts and put them to the gates; a malformed file is refused whole."""
+    from deployments import import_cli
+
+    import_cli.check_files(files)  # before the home is touched: a refused file leaves nothing
+    home = _open_home()
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    from deployments import temporary_server
+
+    import_cli.import_files(files, server=temporary_server.start(home), as_json=as_json)
+
+
 @app.command()
 def gates(
-    study: StudyArgument,
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Only this one")] = None,
     why: Annotated[
         str | None, typer.Option("--why", metavar="ID", help="Compute one stored decision again")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a study's decision tree and the path taken, or one decision with its evidence."""
+    """Show every path taken, a study's decision tree with its path, or one decision with its evidence."""
     home = _open_home()
     from deployments import studies_cli
 
     if why is None:
         studies_cli.show_gates(home, study, as_json=as_json)
     else:
+        if study is None:
+            raise UsageError("--why needs the study too: ladder gates STUDY --why ID")
         raise typer.Exit(studies_cli.explain_decision(home, study, why))
 
 
@@ -249,7 +267,9 @@ def _leave(code: int) -> None:
 
 
 def _commands() -> str:
-    names = sorted(found.callback.__name__ for found in app.registered_commands if found.callback)
+    names = sorted(
+        found.name or found.callback.__name__ for found in app.registered_commands if found.callback
+    )
     return f"Commands: {', '.join(names)}; each tells its options with --help."
 
 

@@ -33,6 +33,7 @@ _ALWAYS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TQDM_DISABLE": "1",  # bars of transformers in the middle of our lines
 }
 _UNLESS_SET = {
     # threads fight over the many small matrices of the analyses; torch's are set where torch is used

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING
 
 from deployments import environment, processes, register
 from deployments.environment import Process, Service
+from deployments.processes import marked
 from lab import lock
 from lab.errors import UsageError
+from lab.machine import is_alive
+from lab.store import Store, StoreLockedError
 from lab.study import Study
 
 if TYPE_CHECKING:
@@ -94,14 +97,32 @@ def down(home: Path, *, report: Report, grace_seconds: float = GRACE_SECONDS) ->
     Raises
     ------
     UsageError
-        Another `up` or `down` is at work.
+        Another `up` or `down` is at work, or a run in a terminal uses the server.
     """
     home = Path(home).expanduser().absolute()
-    if environment.read_service(home) is None:
+    service = environment.read_service(home)
+    if service is None:
         report("Nothing to stop: `ladder up` has started nothing for this home.")
         return False
+    using = _runs_in_terminals(home, service)
+    if using and service.server.alive():
+        raise UsageError(
+            f"a run in a terminal uses this server (process {', '.join(map(str, using))}); let it end, or "
+            "interrupt it with Ctrl-C, then `ladder down`"
+        )
     with _one_at_a_time(home):
         return _stop_remains(home, report, grace_seconds=grace_seconds)
+
+
+def _runs_in_terminals(home: Path, service: Service) -> list[int]:
+    """Processes of runs under way that the worker did not start, as far as the store can be read."""
+    try:
+        found = Store(home).read("SELECT process FROM run WHERE state = 'running'", wait_seconds=1.0)
+    except (StoreLockedError, UsageError):
+        return []
+    own = {process.pid for process in marked(service.mark)}
+    pids = [int(name.rsplit(":", 2)[1]) for name in found["process"].to_list() if is_alive(name)]
+    return [pid for pid in pids if pid not in own]
 
 
 def usage(home: Path, service: Service, names: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ LAST_RUNS = 10
 STORE_WAIT_SECONDS = 1.0
 _RUNS_OF_THE_STORE = f"""
     SELECT study || ' · ' || model AS name, study || '/' || profile AS deployment, state,
-           strftime(started_at, '%Y-%m-%d %H:%M:%S') AS started, epoch(ended_at - started_at) AS seconds
+           strftime(started_at, '%Y-%m-%d %H:%M:%S') AS started,
+           epoch(coalesce(ended_at, now() AT TIME ZONE 'UTC') - started_at) AS seconds
     FROM run ORDER BY started_at DESC LIMIT {LAST_RUNS}
 """
 
@@ -167,11 +169,20 @@ def _ask_server(url: str) -> tuple[tuple[DeploymentStatus, ...], tuple[RunStatus
             deployment=names.get(run.deployment_id) if run.deployment_id else None,
             state=run.state_name or "unknown",
             started=f"{run.start_time:%Y-%m-%d %H:%M:%S}" if run.start_time else None,
-            seconds=run.total_run_time.total_seconds() if run.start_time else None,
+            seconds=_seconds(run),
         )
         for run in found_runs
     )
     return deployments, runs
+
+
+def _seconds(run: Any) -> float | None:
+    """How long a run took; a running one counts from its start, the server only adds up what is over."""
+    if run.start_time is None:
+        return None
+    if run.end_time is not None:
+        return float(run.total_run_time.total_seconds())
+    return float((datetime.now(UTC) - run.start_time).total_seconds())
 
 
 def _schedule(entry: Any) -> str:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from deployments import terminal
 from deployments.settings import settings_for
 from deployments.temporary_server import TemporaryServer
+from flows import entropy_import
 from flows.registry import find_study, studies
 from lab.errors import UsageError
 from lab.fingerprint import canonical
-from lab.gates import explain, judge, read_rule
+from lab.gates import STOP, Gate, GateError, explain, judge, read_rule
 from lab.plan import deviations, freeze, plan_hash, read_declared
 from lab.store import Store
 from lab.study import Study
 from lab.tables import utc_now
-from models.backends import BackendError
+from models.backends import BackendError, ModelMissing
+from models.entropy import TapeError
 
 logger = logging.getLogger(__name__)
 
@@ -32,15 +36,21 @@ def show_plan(home: Path, name: str | None, profile: str, assignments: Sequence[
         settings = settings_for(study, profile, assignments)
         plan = study.plan(settings)
         print(f"{study.name} · {profile} · plan {plan_hash(plan)} · {study.question}")
-        for step in study.steps(settings, home):
+        try:
+            planned = study.steps(settings, home)
+        except TapeError as error:
+            raise UsageError(str(error)) from error
+        for step in planned:
             left = step.units - step.cached
-            print(f"  {step.name:<24}{step.units:>6} in all{step.cached:>7} here{left:>7} to make")
+            print(f"  {step.name:<34}{step.units:>6} in all{step.cached:>7} here{left:>7} to make")
         declared = read_declared(home, study.name, profile)
         if declared is None:
             print("  no plan is frozen yet; the first run freezes this one")
         elif declared.plan_hash != plan_hash(plan):
             fields = ", ".join(row.field for row in deviations(plan, declared))
             print(f"  departs from the frozen plan {declared.plan_hash} in {fields}: exploratory")
+        if settings.samples not in (None, plan.looks[-1]):
+            print(f"  stops at {settings.samples} samples a cell, not at the looks {plan.looks}: exploratory")
 
 
 def run_study(
@@ -61,16 +71,18 @@ def run_study(
     print(f"{study.title} · {settings.model} · {profile} · {study.question}", file=sys.stderr)
     try:
         result = study.flow(settings=settings)
-    except (BackendError, TimeoutError) as error:
+    except TapeError as error:
+        raise UsageError(str(error)) from error
+    except (BackendError, GateError, TimeoutError) as error:
         print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
         print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ModelMissing) else 1
     if as_json:
         print(json.dumps(result, indent=1))
     else:
-        last = result["decisions"][-1]["look"]
-        print(f"\nVerdicts at {last} samples a cell:")
-        terminal.print_decisions([row for row in result["decisions"] if row["look"] == last])
+        for (model, look), rows in groupby(result["concluding"], key=itemgetter("model", "look")):
+            print(f"\nVerdicts at {look} samples a cell, {model}:")
+            terminal.print_decisions(list(rows))
         print(f"Next: {result['decisions'][-1]['next']}")
     return 3 if is_invalid(study, result["decisions"]) else 0
 
@@ -78,30 +90,60 @@ def run_study(
 def is_invalid(study: Study, decisions: Sequence[dict[str, Any]]) -> bool:
     """Whether the study's question has no answer: its gate is INVALID, or the tree stopped before it."""
     last = decisions[-1]
-    is_primary: bool = last["gate"] == study.primary_gate
-    return bool(last["next"] == "stop" or (is_primary and last["verdict"] == "INVALID"))
+    if last["gate"] == study.primary_gate:
+        return bool(last["verdict"] == "INVALID")
+    return bool(last["next"] == STOP)
 
 
 PATH = """
 SELECT decision_id, profile, model, look, gate, verdict, exploratory, negligible, sentence, next
 FROM decision_path WHERE study = $study ORDER BY profile, model, plan_hash, position
 """
+DECIDED = "SELECT DISTINCT study FROM decision ORDER BY study"
 
 
-def show_gates(home: Path, name: str, *, as_json: bool) -> None:
-    """The tree, then the path taken by every model."""
+def _tree(name: str) -> tuple[str, tuple[Gate, ...]]:
+    """Name and gates of a study, or of imported results, which come by `ladder import` and not by a run."""
+    if name.replace("-", "_") == entropy_import.NAME:
+        return entropy_import.NAME, entropy_import.GATES
     study = find_study(name)
-    path = Store(home).read(PATH, {"study": study.name}).to_dicts()
+    return study.name, study.gates
+
+
+def show_gates(home: Path, name: str | None, *, as_json: bool) -> None:
+    """The tree, then the path taken by every model; without a name every path taken."""
+    if name is None:
+        _show_every_path(Store(home), as_json=as_json)
+        return
+    study, gates = _tree(name)
+    path = Store(home).read(PATH, {"study": study}).to_dicts()
     if as_json:
         print(json.dumps(path, indent=1))
         return
-    for gate in study.gates:
+    for gate in gates:
         print(f"{gate.name}: {gate.question}")
         for verdict, route in gate.routes.items():
             last = f" (at the last look: {route.at_last_look})" if route.at_last_look else ""
             print(f"  {verdict:<13} -> {route.next}{last}")
     if not path:
         print("\nNo decision yet.")
+    _print_path(path)
+
+
+def _show_every_path(store: Store, *, as_json: bool) -> None:
+    names = store.read(DECIDED)["study"].to_list()
+    paths = {name: store.read(PATH, {"study": name}).to_dicts() for name in names}
+    if as_json:
+        print(json.dumps(paths, indent=1))
+        return
+    for name, path in paths.items():
+        print(f"{name}: its tree is shown by `ladder gates {name}`")
+        _print_path(path)
+    if not paths:
+        print("No decision yet.")
+
+
+def _print_path(path: Sequence[Mapping[str, Any]]) -> None:
     place = None
     for row in path:
         here = (row["profile"], row["model"], row["look"])
@@ -114,17 +156,17 @@ def show_gates(home: Path, name: str, *, as_json: bool) -> None:
 
 def explain_decision(home: Path, name: str, decision_id: str) -> int:
     """Compute a stored decision again from its stored evidence; 1 when it comes out otherwise."""
-    study = find_study(name)
+    study, _ = _tree(name)
     sql = "SELECT * FROM decision WHERE study = $study AND starts_with(decision_id, $id)"
-    found = Store(home).read(sql, {"study": study.name, "id": decision_id}).to_dicts()
+    found = Store(home).read(sql, {"study": study, "id": decision_id}).to_dicts()
     if len(found) != 1:
-        known = Store(home).read(PATH, {"study": study.name})["decision_id"].to_list()
+        known = Store(home).read(PATH, {"study": study})["decision_id"].to_list()
         what = (
             f"no decision {decision_id!r}"
             if not found
             else f"{len(found)} decisions begin with {decision_id!r}"
         )
-        raise UsageError(f"{what} of {study.name}; allowed: {', '.join(known) or 'none yet'}")
+        raise UsageError(f"{what} of {study}; allowed: {', '.join(known) or 'none yet'}")
     row = found[0]
     evidence = json.loads(row["evidence"])
     rules, min_n = read_rule(row["rule"])

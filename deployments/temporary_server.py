@@ -9,14 +9,15 @@ Measured on 2 busy cores with a warm home, process start to end, medians of 3: a
 
 The server lives as long as a pipe from its owner stays open, so it outlasts Ctrl-C (the run's last state
 still gets recorded) but not the owner, however that one ends. At a normal exit it is stopped after Prefect
-has handed over its last events, because task runs are recorded from events.
+has handed over its last events, because task runs are recorded from events. What it says goes to a file: at
+a shutdown it prints the traceback of an interrupted write, which it then makes good, and on a full disk
+hundreds of lines where the command says one.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -32,7 +33,6 @@ from deployments import environment
 START_TIMEOUT_SECONDS = 180.0
 """A fresh home's database is made first: 18 to 59 s were seen on a loaded machine."""
 STOP_TIMEOUT_SECONDS = 15.0
-_RECORDER = "prefect.server.services.task_run_recorder"
 
 
 class TemporaryServer:
@@ -51,18 +51,22 @@ class TemporaryServer:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         read_end, self._owner_end = os.pipe()
         environment.prefect_home(home).mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(listener.fileno()), str(read_end)],
-            pass_fds=(listener.fileno(), read_end),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env={
-                **os.environ,
-                "PREFECT_UI_ENABLED": "0",
-                "PREFECT__SERVER_EPHEMERAL": "1",
-                "PREFECT__SERVER_FINAL": "1",
-            },
-        )
+        self.log = environment.prefect_home(home) / "temporary-server.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(listener.fileno()), str(read_end)],
+                pass_fds=(listener.fileno(), read_end),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "PREFECT_UI_ENABLED": "0",
+                    "PREFECT__SERVER_EPHEMERAL": "1",
+                    "PREFECT__SERVER_FINAL": "1",
+                },
+            )
         listener.close()
         os.close(read_end)
 
@@ -79,11 +83,12 @@ class TemporaryServer:
             code = self.process.poll()
             if code is not None:
                 raise ChildProcessError(
-                    f"the temporary Prefect server ended with code {code}; its message is above"
+                    f"the temporary Prefect server ended with code {code}; it says why in {self.log}"
                 )
             if time.monotonic() > deadline:
                 raise ChildProcessError(
-                    f"the temporary Prefect server did not answer within {timeout_seconds:.0f} s"
+                    f"the temporary Prefect server did not answer within {timeout_seconds:.0f} s; "
+                    f"see {self.log}"
                 )
             time.sleep(0.05)
 
@@ -121,22 +126,6 @@ def start(home: Path) -> TemporaryServer | None:
     return server
 
 
-def silence_shutdown_noise() -> None:
-    """Drop the server's complaint that its shutdown interrupted a periodic write of task runs, and only that.
-
-    The batch goes back into its queue, and the last write, some lines later, stores it.
-    """
-    logging.getLogger(_RECORDER).addFilter(lambda record: not _is_shutdown_noise(record))
-
-
-def _is_shutdown_noise(record: logging.LogRecord) -> bool:
-    if record.name != _RECORDER or record.exc_info is None or record.exc_info[0] is None:
-        return False
-    interrupted = record.exc_info[0].__name__ == "CancelledError"
-    message = record.getMessage()
-    return interrupted and message.startswith("Error flushing") and message.endswith(" 0 dropped)")
-
-
 def _stop_with_owner(read_end: int, stop: Callable[[], None]) -> None:
     """Call `stop` once the other end of the pipe is closed, by its owner or by the kernel."""
     with contextlib.suppress(OSError):
@@ -148,7 +137,6 @@ def _serve(listener_fd: int, read_end: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    silence_shutdown_noise()
     os.set_inheritable(listener_fd, False)
     os.set_inheritable(read_end, False)
 

@@ -19,12 +19,22 @@ VERDICT_WIDTH, GATE_WIDTH = 13, 17
 def show_progress() -> None:
     """Send the lab's own log lines to stderr, one line each, without Prefect's."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_Lines("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     for name in ("tasks", "flows"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
         logger.propagate = False
+
+
+class _Lines(logging.Formatter):
+    """Long lines folded at the width of a terminal; a file gets them whole."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        if not sys.stderr.isatty() or "\n" in line:
+            return line
+        return textwrap.fill(line, width(), subsequent_indent=" " * 10)
 
 
 def width() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from lab.gates import IMPOSSIBLE, NEXT_LOOK, STOP, Comparison, Gate, Route, Rule
 
 _EVIDENCE = """
-SELECT any_value(verdict) AS tested, coalesce(bool_or(negligible), false) AS negligible,
+SELECT any_value(verdict) AS tested, {negligible} AS negligible,
        max(effect) AS effect, max(low) AS low, max(high) AS high, max(p_adjusted) AS p, max(alpha) AS alpha,
        max(margin) AS margin, coalesce(max(n), 0) AS n, max(power) AS power, max(mde) AS mde,
        max(n_to_settle) AS n_to_settle,
@@ -21,8 +21,12 @@ WHERE test.step_id = $analysis AND family = '{family}' AND role = 'verdict'
 """
 
 
-def _evidence(family: str, more: str = "") -> str:
-    return _EVIDENCE.format(family=family, more=more)
+def _evidence(family: str, more: str = "", negligible: str = "coalesce(bool_or(negligible), false)") -> str:
+    return _EVIDENCE.format(family=family, more=more, negligible=negligible)
+
+
+_NEVER = "false"
+"""What an assay tells apart it tells apart, however small."""
 
 
 def _is(verdict: str | None) -> tuple[Comparison, ...]:
@@ -43,6 +47,7 @@ POSITIVE_CONTROL = Gate(
     sql=_evidence(
         "positive_control",
         ",\n       CASE WHEN $look_index = 1 AND $looks_left > 0 THEN 1 ELSE 0 END AS chances_left",
+        negligible=_NEVER,
     ),
     min_n=20,
     rules=(
@@ -78,7 +83,7 @@ POSITIVE_CONTROL = Gate(
 A_A = Gate(
     name="a_a",
     question="Does the assay keep quiet about one source under two labels?",
-    sql=_evidence("a_a"),
+    sql=_evidence("a_a", negligible=_NEVER),
     rules=_as_tested("INVALID", "DETECTED", "EQUIVALENT"),
     routes={
         "INVALID": Route(next=STOP, sentence="the A/A comparison has no answer: {findings}"),

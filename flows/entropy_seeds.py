@@ -30,7 +30,7 @@ from lab.plan import Plan
 from lab.study import PlannedStep, Study
 from models.backends import Sampling
 from models.embedded import RUNGS
-from models.prompts import SINGLE_TURN, Prompt, select
+from models.prompts import CONVERSATIONS, SINGLE_TURN, Conversation, Prompt, select
 from models.prompts import SMOKE as SMOKE_PROMPTS
 from tasks.seed_cells import Arm
 
@@ -55,9 +55,16 @@ class EntropySeeds:
     ]
     prompts: Annotated[Literal["smoke", "all"], Field(description="12 prompts over all domains, or all 30")]
     looks: Annotated[tuple[int, ...], Field(description="Samples a cell at each look", min_length=1)]
+    conversations: Annotated[
+        int, Field(description="How many conversations are held too", ge=0, le=len(CONVERSATIONS))
+    ] = len(CONVERSATIONS)
     samples: Annotated[
         int | None,
-        Field(description="Stop at this many samples a cell; outside the looks it is exploratory", ge=1),
+        Field(
+            description="Stop at this many samples a cell; outside the looks it is exploratory",
+            ge=1,
+            le=100_000,
+        ),
     ] = None
     streams: Annotated[tuple[int, ...], Field(description="Replicates of each source", min_length=1)] = (42,)
     single_stream: Annotated[bool, Field(description="Keep the first stream only")] = False
@@ -81,7 +88,7 @@ class EntropySeeds:
         8192
     )
     permutations: Annotated[int, Field(description="Of the sharp null, at least", ge=100)] = 10_000
-    timeout_seconds: Annotated[float, Field(description="Limit on one generation", gt=0)] = 180.0
+    timeout_seconds: Annotated[float, Field(description="Limit on one generation", gt=0, le=86_400)] = 180.0
     host: Annotated[str | None, Field(description="Address of the Ollama server")] = None
 
     def __post_init__(self) -> None:
@@ -121,6 +128,11 @@ def prompts(settings: EntropySeeds) -> tuple[Prompt, ...]:
     return select(SMOKE_PROMPTS) if settings.prompts == "smoke" else SINGLE_TURN
 
 
+def conversations(settings: EntropySeeds) -> tuple[Conversation, ...]:
+    """The conversations of the settings, held with the treatments."""
+    return CONVERSATIONS[: settings.conversations]
+
+
 def sampling(settings: EntropySeeds) -> Sampling:
     """Sampling options of all arms but the positive control."""
     return Sampling(
@@ -155,6 +167,7 @@ def plan(settings: EntropySeeds) -> Plan:
         | {
             "arms": [asdict(arm) for arm in arms(settings)],
             "prompts": [prompt.prompt_id for prompt in prompts(settings)],
+            "conversations": [talk.conversation_id for talk in conversations(settings)],
         },
         gates=GATES,
     )
@@ -166,6 +179,7 @@ SMOKE = EntropySeeds(
     backend="local",
     prompts="smoke",
     looks=(4, 8, 16),
+    conversations=1,
     new_tokens=60,
     num_ctx=512,
     required_pairs=8,
@@ -190,6 +204,7 @@ def protocol(settings: EntropySeeds) -> seed_protocol.Protocol:
         question=QUESTION,
         text=__doc__ or "",
         plan=plan(settings),
+        default=plan(PROFILES[settings.profile]),
         settings=asdict(settings),
         profile=settings.profile,
         model=settings.model,
@@ -198,6 +213,7 @@ def protocol(settings: EntropySeeds) -> seed_protocol.Protocol:
         host=settings.host,
         arms=arms(settings),
         prompts=prompts(settings),
+        conversations=conversations(settings),
         sampling=sampling(settings),
         probe_every=settings.probe_every,
         diagnostic_draws=settings.diagnostic_draws,

@@ -11,8 +11,8 @@ from lab.products import Products
 from lab.study import PlannedStep
 from models.backends import Sampling
 from models.embedded import RUNGS, load_trained
-from models.prompts import Prompt
-from tasks import generation, training
+from models.prompts import Conversation, Prompt
+from tasks import conversations, generation, training
 from tasks.seed_cells import Arm, SeedDesign
 
 
@@ -24,6 +24,8 @@ class Protocol:
     question: str
     text: str
     plan: Plan
+    default: Plan
+    """What the profile's own settings stand for: the declared plan unless another one was frozen."""
     settings: Mapping[str, object]
     profile: str
     model: str
@@ -40,6 +42,12 @@ class Protocol:
     permutations: int
     samples: int | None
     """Stop at this many samples a cell; None for the last look."""
+    series: str = ""
+    """Texts and tapes of their own within the study, such as a confirmation's; empty for the first."""
+    label: str = ""
+    """Before the names of looks, where a run takes several models."""
+    conversations: tuple[Conversation, ...] = ()
+    """Held with the treatments beside the single-turn prompts."""
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -57,7 +65,7 @@ class Protocol:
 def seed_design(protocol: Protocol, digest: str) -> SeedDesign:
     """Cells and tapes of a model whose digest is known."""
     return SeedDesign(
-        study=protocol.study,
+        study=f"{protocol.study}-{protocol.series}" if protocol.series else protocol.study,
         model=protocol.model,
         digest=digest,
         backend=protocol.backend,
@@ -66,6 +74,7 @@ def seed_design(protocol: Protocol, digest: str) -> SeedDesign:
         arms=protocol.arms,
         sampling=protocol.sampling,
         probe_every=protocol.probe_every,
+        conversations=protocol.conversations,
     )
 
 
@@ -86,5 +95,9 @@ def planned(protocol: Protocol, home: Path) -> list[PlannedStep]:
         steps.append(
             PlannedStep(name=f"generate look {look}", units=len(design.jobs(before, look)), cached=here)
         )
+        if protocol.conversations:
+            turns = len(list(conversations.known_turns(design, home, before, look))) if digest else 0
+            units = conversations.turns_between(design, before, look)
+            steps.append(PlannedStep(name=f"conversations of look {look}", units=units, cached=turns))
         before = look
     return steps

@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prefect import runtime
-
+from flows.run_row import open_row
 from flows.seed_protocol import Protocol, seed_design
 from lab.fingerprint import canonical, fingerprint
 from lab.gates import STOP
 from lab.home import resolve_home
-from lab.machine import environment, git_state, this_process
-from lab.plan import deviations, freeze, plan_hash, plan_row, read_declared
+from lab.machine import environment
+from lab.plan import deviations, freeze, plan_row, read_declared
 from lab.products import Products
-from lab.records import DecisionRow, PlanStepRow, Record, RunRow, SeedDrawRow, StepRow, StudyRow
+from lab.records import DecisionRow, PlanStepRow, Record, RunRow, StepRow, StudyRow
 from lab.runs import closed, reconcile
 from lab.store import Store, StoreLockedError
 from lab.tables import utc_now
 from models.backends import BackendError
 from models.embedded import RUNGS, load_trained
 from models.entropy import Draw
-from tasks import generation, measuring, seed_analysis, training
+from tasks import conversations, generation, measuring, seed_analysis, training
 from tasks.deciding import Standing, show_path, walk
 from tasks.identifying import identify
 from tasks.progress import Progress
-from tasks.recording import record
+from tasks.recording import record, seed_rows
 from tasks.seed_cells import Sample, SeedDesign
 from tasks.shell import unwalked
 
 logger = logging.getLogger(__name__)
 
+CLOCK_SLACK = timedelta(seconds=2)
+"""Times of files may be rounded."""
+
 
 def begin(protocol: Protocol) -> Run:
-    """Freeze the plan if it is the first, and open the run's row.
+    """Open the run's row; the first run of a profile freezes the profile's plan, as it is shipped.
 
     Raises
     ------
@@ -49,38 +51,24 @@ def begin(protocol: Protocol) -> Run:
     """
     home = resolve_home()
     plan, now = protocol.plan, utc_now()
-    declared = read_declared(home, plan.study, plan.profile) or freeze(home, plan, now=now)
-    used = plan_hash(plan)
-    commit, dirty = git_state()
+    declared = read_declared(home, plan.study, plan.profile) or freeze(home, protocol.default, now=now)
+    departs = deviations(plan, declared)
     place = environment(device="server" if protocol.backend == "ollama" else "cpu")
-    flow_run, parent = runtime.flow_run.id, runtime.flow_run.parent_flow_run_id
-    row = RunRow(
-        run_id=secrets.token_hex(8),
-        study=plan.study,
-        profile=plan.profile,
+    row = open_row(
+        plan,
         model=protocol.model,
-        plan_hash=used,
-        settings=canonical(protocol.settings),
-        state="running",
-        started_at=now,
-        ended_at=None,
-        exploratory=used != declared.plan_hash,
+        settings=protocol.settings,
         environment_id=place.environment_id,
-        git_commit=commit,
-        git_dirty=dirty,
-        flow_run_id=None if flow_run is None else str(flow_run),
-        parent_flow_run_id=None if parent is None else str(parent),
-        process=this_process(),
-        note=None,
+        exploratory=bool(departs),
+        now=now,
     )
     study = StudyRow(study=plan.study, question=protocol.question, text=protocol.text)
     rows: list[Record] = [study, plan_row(plan, declared, now=now), place, row]
-    departs = deviations(plan, declared)
     record(str(home), "run", unwalked([*rows, *departs]))
     if departs:
         fields = ", ".join(row.field for row in departs)
         logger.warning("this run departs from the frozen plan (%s): exploratory", fields)
-    return Run(protocol=protocol, home=home, row=row, device=place.device)
+    return Run(protocol=protocol, home=home, row=row, device=place.device, frozen_at=declared.frozen_at)
 
 
 @dataclass
@@ -91,12 +79,18 @@ class Run:
     home: Path
     row: RunRow
     device: str
+    frozen_at: datetime
+    """When the declared plan was frozen, UTC."""
+    oldest: datetime | None = None
+    """When the first of the texts was made, UTC."""
     model: generation.Model | None = None
     digest: str = ""
     server_version: str | None = None
     failures: dict[str, Any] = field(default_factory=dict)
     """Outputs without a text that another run may give, by sample id."""
     samples: list[Sample] = field(default_factory=list)
+    turns: dict[int, list[Sample]] = field(default_factory=dict)
+    """Turns of each look's conversations: the first ones once drawn, all of them once generated."""
     measured: list[str] = field(default_factory=list)
     """Keys of the measured blocks so far."""
     analysis: str = ""
@@ -106,6 +100,10 @@ class Run:
     def looks(self) -> tuple[int, ...]:
         """The looks to take."""
         return self.protocol.looks
+
+    def at(self, look: int) -> str:
+        """A look as tasks and progress lines name it."""
+        return f"{self.protocol.label}look {look}"
 
     @cached_property
     def design(self) -> SeedDesign:
@@ -133,7 +131,9 @@ class Run:
             return "failed", f"{type(error).__name__}: {error}"
         if error is not None:  # Ctrl-C, or Prefect's signal that the run was cancelled
             return "cancelled", "interrupted; run it again to go on where it stopped"
-        return ("stopped" if self.path[-1].next == STOP else "completed"), None
+        last = self.path[-1]
+        is_asked = last.gate == self.protocol.plan.gates[-1].name
+        return ("stopped" if last.next == STOP and not is_asked else "completed"), None
 
     def _publish(self) -> None:
         store = Store(self.home)
@@ -165,18 +165,19 @@ class Run:
             try:
                 found = identify(home, self.model)
             except BackendError as error:
-                self.record("failure", [self._step("identify", reason=error.reason)])
+                self.record("failure", [self.step("identify", reason=error.reason)])
                 raise
             self.digest, self.server_version = found["digest"], found["server_version"]
 
-    def _step(self, experiment: str, *, reason: str | None = None, **known: Any) -> StepRow:
+    def step(self, experiment: str, *, reason: str | None = None, **known: Any) -> StepRow:
+        """A row of the `step` table; `known` are its fields."""
         config = known.get("config", {"experiment": experiment, "model": self.protocol.model})
         return StepRow(
             step_id=known.get("step_id", fingerprint(config)),
             study=self.protocol.study,
             experiment=experiment,
             arm=known.get("arm"),
-            model=self.protocol.model,
+            model=known.get("model", self.protocol.model),
             seed=known.get("seed"),
             config=canonical(config),
             code=known.get("code", ""),
@@ -202,24 +203,50 @@ class Run:
             for (arm, stream), found in draws.items()
             for row in seed_rows(tapes[arm, stream].relative_to(self.home), arm, stream, found)
         ]
-        self.record(f"seeds of look {look}", rows)
+        spoken = conversations.conversation_draws(self.design, self.home, look)
+        for (arm, stream), tape in conversations.conversation_tapes(self.design, self.home).items():
+            rows += seed_rows(tape.path.relative_to(self.home), arm, stream, spoken[arm, stream])
+        self.turns[look] = conversations.first_turns(self.design, spoken, before, look)
+        self.record(f"seeds of {self.at(look)}", rows)
         self.samples += block
         return block
 
     def generate(self, look: int, samples: Sequence[Sample]) -> None:
-        """Make what is missing of a look's texts, batch by batch, recording each."""
-        assert self.model is not None
+        """Make what is missing of a look's texts, batch by batch, recording each; then its conversations."""
         rows: list[Record] = []
-        for cell in self.design.cells:
+        for cell in (*self.design.cells, *conversations.conversation_cells(self.design)):
             known: dict[str, Any] = {"config": cell.config, "step_id": cell.step_id, "code": self.design.code}
-            rows.append(self._step("cell", arm=cell.arm.name, seed=cell.stream, **known))
+            rows.append(self.step("cell", arm=cell.arm.name, seed=cell.stream, **known))
             rows.append(PlanStepRow(plan_hash=self.row.plan_hash, step_id=cell.step_id))
         self.record("cells", rows)
-        parts = generation.batches(samples, generation.BATCH[self.protocol.backend])
-        progress = Progress(f"look {look}, texts", len(samples))
+        progress = Progress(f"{self.at(look)}, texts", len(samples))
         progress.start()
+        self._generate_parts(self.at(look), samples, progress)
+        if self.turns[look]:
+            self._converse(look)
+
+    def _converse(self, look: int) -> None:
+        """All first turns, then all second ones; a turn after a failed one is a row with a reason."""
+        stage, self.turns[look] = self.turns[look], []
+        draws = conversations.conversation_draws(self.design, self.home, look)
+        progress = Progress(f"{self.at(look)}, turns", sum(len(turn.cell.turns) for turn in stage))
+        progress.start()
+        while stage:
+            shut = [turn for turn in stage if turn.closed]
+            self.failures |= conversations.closed_outputs(shut)
+            self.record_texts(f"{self.at(look)}, closed conversations", shut)
+            what = f"{self.at(look)}, turn {stage[0].turn}"
+            self._generate_parts(what, [turn for turn in stage if not turn.closed], progress)
+            if shut:
+                progress.advance(len(shut), made=0)
+            self.turns[look] += stage
+            outputs = generation.read_outputs(self.home, stage, self.failures)
+            stage = conversations.next_turns(self.design, draws, stage, outputs)
+
+    def _generate_parts(self, what: str, samples: Sequence[Sample], progress: Progress) -> None:
+        parts = generation.batches(samples, generation.BATCH[self.protocol.backend])
         for i, part in enumerate(parts, start=1):
-            made = self._generate_part(f"look {look}, batch {i} of {len(parts)}", part)
+            made = self._generate_part(f"{what}, batch {i} of {len(parts)}", part)
             progress.advance(len(part), made=made)
 
     def _generate_part(self, what: str, part: Sequence[Sample]) -> int:
@@ -230,25 +257,28 @@ class Run:
             found = generation.generate(str(self.home), what, self.model, unwalked(part), key)
         except BackendError as error:
             self.failures |= generation.refused(part, error.reason)
-            self._record_texts(what, part)
+            self.record_texts(what, part)
             raise
         self.failures |= found["failures"]
-        self._record_texts(what, part)
+        self.record_texts(what, part)
         return len(missing)
 
-    def _record_texts(self, what: str, part: Sequence[Sample]) -> None:
+    def record_texts(self, what: str, part: Sequence[Sample]) -> None:
+        """Record what came of the samples."""
+        self.note_texts(part)
         rows = generation.generation_rows(
             self.home, part, self.failures, digest=self.digest, server_version=self.server_version
         )
         self.record(what, rows)
 
     def measure(self, look: int, samples: Sequence[Sample]) -> None:
-        """Measure a look's texts."""
+        """Measure a look's texts, its conversations' turns among them."""
+        samples = [*samples, *self.turns.get(look, [])]
         key = measuring.measuring_key(samples, self.failures)
-        measuring.measure(str(self.home), f"look {look}", unwalked(samples), unwalked(self.failures), key)
+        measuring.measure(str(self.home), self.at(look), unwalked(samples), unwalked(self.failures), key)
         self.measured.append(key)
         body = Products(self.home, measuring.KIND).read(key)
-        self.record(f"metrics of look {look}", measuring.metric_rows(samples, body))
+        self.record(f"metrics of {self.at(look)}", measuring.metric_rows(samples, body))
 
     def analyse(self, look: int) -> None:
         """Analyse all texts so far."""
@@ -264,13 +294,14 @@ class Run:
             look=look,
             required_pairs=p.required_pairs,
             permutations=p.permutations,
+            most_words=p.sampling.max_new_tokens,  # a token holds no more than one word
         )
         draws = self.diagnostic_draws
         key = seed_analysis.analysis_key(self.measured, draws, asked)
         seed_analysis.analyse(
             str(self.home),
-            f"look {look}",
-            unwalked(self.samples),
+            self.at(look),
+            unwalked([*self.samples, *(turn for turns in self.turns.values() for turn in turns)]),
             unwalked(self.measured),
             unwalked(draws),
             unwalked(asked),
@@ -279,11 +310,11 @@ class Run:
         self.analysis = key
         body = Products(self.home, seed_analysis.KIND).read(key)
         config = {"look": look, "model_digest": self.digest, "measured": self.measured}
-        step = self._step("analyse", step_id=key, config=config, code=seed_analysis.analysis_code())
+        step = self.step("analyse", step_id=key, config=config, code=seed_analysis.analysis_code())
         rows: list[Record] = [step, PlanStepRow(plan_hash=self.row.plan_hash, step_id=key)]
         rows += seed_analysis.result_rows(body, step_id=key, study=p.study, model=p.model, look=look)
         rows += seed_analysis.similarity_rows(body, look)
-        self.record(f"tests of look {look}", rows)
+        self.record(f"tests of {self.at(look)}", rows)
 
     @cached_property
     def diagnostic_draws(self) -> dict[str, list[Draw]]:
@@ -297,8 +328,8 @@ class Run:
         self.record("diagnostic seeds", rows)
         return found
 
-    def decide(self, look: int) -> str:
-        """Ask the gates; returns what comes next."""
+    def decide(self, look: int, *, is_last: bool = False) -> str:
+        """Ask the gates, as at the last look if no further one is to be taken; returns what comes next."""
         index = self.looks.index(look)
         self.path += walk(
             str(self.home),
@@ -309,14 +340,26 @@ class Run:
                 model=self.protocol.model,
                 plan_hash=self.row.plan_hash,
                 run_id=self.row.run_id,
-                exploratory=self.row.exploratory or look not in self.protocol.plan.looks,
+                exploratory=self.is_exploratory,
                 analysis=self.analysis,
                 look=look,
                 look_index=index + 1,
-                looks_left=len(self.looks) - index - 1,
+                looks_left=0 if is_last else len(self.looks) - index - 1,
             ),
         )
         return self.path[-1].next
+
+    def note_texts(self, samples: Sequence[Sample]) -> None:
+        """Remember when the first of the texts was made: a plan frozen after it is none."""
+        made = [Products(self.home, generation.KIND).written_at(sample.sample_id) for sample in samples]
+        times = [moment for moment in (*made, self.oldest) if moment is not None]
+        self.oldest = min(times, default=None)
+
+    @property
+    def is_exploratory(self) -> bool:
+        """Another plan or other looks than declared, or a plan frozen when its texts were there already."""
+        seen = self.oldest is not None and self.oldest < self.frozen_at - CLOCK_SLACK
+        return self.row.exploratory or seen or self.looks != self.protocol.plan.looks
 
     def summary(self) -> str:
         """The last decision in a sentence."""
@@ -324,27 +367,23 @@ class Run:
         return f"{last.gate} {last.verdict} at look {last.look}. {last.sentence}. Next: {last.next}"
 
     def result(self) -> dict[str, Any]:
-        """The decisions in order, as plain data."""
-        wanted = ("decision_id", "gate", "look", "verdict", "exploratory", "negligible", "sentence", "next")
+        """The decisions in order, and those of the last look, as plain data."""
+        wanted = (
+            "decision_id",
+            "model",
+            "gate",
+            "look",
+            "verdict",
+            "exploratory",
+            "negligible",
+            "sentence",
+            "next",
+        )
+        told = [{name: getattr(row, name) for name in wanted} for row in self.path]
         return {
             "run_id": self.row.run_id,
             "study": self.protocol.study,
             "model": self.protocol.model,
-            "decisions": [{name: getattr(row, name) for name in wanted} for row in self.path],
+            "decisions": told,
+            "concluding": [row for row in told if row["look"] == self.path[-1].look],
         }
-
-
-def seed_rows(tape: Path, arm: str, stream: int, draws: Sequence[Draw]) -> list[SeedDrawRow]:
-    """Draws of a tape as rows."""
-    return [
-        SeedDrawRow(
-            tape=tape.as_posix(),
-            draw=draw.index,
-            source=arm,
-            stream=stream,
-            purpose=draw.purpose,
-            seed64=draw.seed64,
-            seed32=draw.seed32,
-        )
-        for draw in draws
-    ]

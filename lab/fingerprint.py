@@ -79,13 +79,15 @@ def _plain(value: object, where: str) -> object:
     raise TypeError(f"{where} is a {kind}, which has no stable text; {hint}")
 
 
-def code(*modules: str) -> str:
+def code(*modules: str, alone: tuple[str, ...] = ()) -> str:
     """Fingerprint of project modules and of every project module they import.
 
     Parameters
     ----------
     modules
         Dotted names inside the project, e.g. `"stats.mixed"`.
+    alone
+        Modules that count without what they import, such as a task that hands rows to a formula.
 
     Returns
     -------
@@ -93,7 +95,7 @@ def code(*modules: str) -> str:
         16 hex digits. Comments, docstrings and layout do not change it; any other edit does.
     """
     found: dict[str, str] = {}
-    queue = list(modules)
+    queue = [*modules, *alone]
     while queue:
         name = queue.pop()
         if name in found:
@@ -105,7 +107,7 @@ def code(*modules: str) -> str:
             )
         digest, imports = _module_syntax(path, path.stat().st_mtime_ns)
         found[name] = digest
-        queue.extend(imports)
+        queue.extend(imports if name not in alone else ())
     return hashlib.sha256("\n".join(f"{k} {v}" for k, v in sorted(found.items())).encode()).hexdigest()[:16]
 
 

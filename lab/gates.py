@@ -21,7 +21,7 @@ Evidence = Mapping[str, Value]
 VERDICTS = ("INVALID", "DETECTED", "EQUIVALENT", "INCONCLUSIVE")
 """In order of precedence."""
 
-NEXT_LOOK, STOP, IMPOSSIBLE = "next_look", "stop", "cannot occur"
+NEXT_LOOK, NEXT_RUNG, STOP, IMPOSSIBLE = "next_look", "next_rung", "stop", "cannot occur"
 """Steps that are neither another gate nor a flow."""
 
 _OPERATORS: Mapping[str, Callable[[Value, Value], bool]] = {
@@ -159,6 +159,8 @@ def rule_on(gate: Gate, evidence: Evidence, *, last_look: bool) -> Ruling:
     """
     verdict = judge(gate.rules, gate.min_n, evidence)
     negligible = verdict == "DETECTED" and evidence.get("negligible") is True
+    if negligible and gate.routes["EQUIVALENT"].next == IMPOSSIBLE:
+        negligible = False  # where EQUIVALENT makes no sense, however small is still seen
     route = gate.routes["EQUIVALENT" if negligible else verdict]
     if route.next == IMPOSSIBLE:
         raise GateError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ class Products:
             path.unlink(missing_ok=True)
             return None
         return json.loads(body)
+
+    def written_at(self, key: str) -> datetime | None:
+        """When the product was written, UTC without a zone; None when it is absent."""
+        try:
+            return datetime.fromtimestamp(self.path(key).stat().st_mtime, UTC).replace(tzinfo=None)
+        except FileNotFoundError:
+            return None
 
     def write(self, key: str, body: object) -> str:
         """Keep a product; returns the SHA-256 of its JSON text.

@@ -7,7 +7,7 @@ statement of a reading kind passes, because DuckDB lets temporary tables, PREPAR
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -51,7 +51,8 @@ def query(
     try:
         _refuse_writing(con, sql)
         relation = con.sql(sql, params=dict(parameters) if parameters else None)
-        frame = pl.from_arrow(relation.to_arrow_table())
+        table = relation.to_arrow_table()
+        frame = pl.from_arrow(table.rename_columns(_distinct(table.column_names)))
     except duckdb.IOException as error:
         raise OSError(one_line(error)) from error
     except duckdb.Error as error:
@@ -62,6 +63,22 @@ def query(
         ) from error
     assert isinstance(frame, pl.DataFrame)
     return frame.with_columns([_plain_number(column) for column in frame if column.dtype.is_decimal()])
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Column names with a number behind those that come again, as in a join.
+
+    >>> _distinct(["n", "tape", "tape"])
+    ['n', 'tape', 'tape_2']
+    """
+    found: list[str] = []
+    for name in names:
+        place = 2
+        free = name
+        while free in found:
+            free, place = f"{name}_{place}", place + 1
+        found.append(free)
+    return found
 
 
 def one_line(error: Exception) -> str:

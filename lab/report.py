@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from lab import report_queries as queries
-from lab.report_figures import SEEDS, figure
+from lab.report_figures import WHOLE_STORE, figure
 from lab.report_glance import glance, title
 from lab.report_group import Group, ask, read_groups
 from lab.report_markup import badge, column, number, sql, table, text
@@ -102,13 +102,13 @@ def _legend() -> str:
 
 
 def _quality(store: Store) -> str:
-    counts, seeds = ask(store, queries.QUALITY), ask(store, SEEDS.query)
+    counts = ask(store, queries.QUALITY)
     columns = [column("what", "what", is_number=False), column("count", "n", number)]
-    chart = figure(SEEDS, seeds)
+    charts = "".join(figure(shown, ask(store, shown.query)) for shown in WHOLE_STORE.values())
     return (
-        f'<section id="quality"><h2>Seeds and data quality</h2><div class="figures">{chart}<div>'
+        f'<section id="quality"><h2>Seeds and data quality</h2><div class="figures">{charts}</div>'
         f"{table(counts.rows, columns, caption='Rows that could not be used, and why they are still here')}"
-        f"{sql(counts.sql)}{_refused(store)}</div></div></section>"
+        f"{sql(counts.sql)}{_refused(store)}</section>"
     )
 
 

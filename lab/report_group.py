@@ -56,8 +56,11 @@ class Group:
 
     @property
     def family(self) -> str:
-        """The question the tree ends in: the family of its last gate."""
-        return str(self.gates[-1]["name"]) if self.gates else "seed_effect"
+        """The family of the question: that of the sources' means, else the one of the tree's last gate."""
+        concluded = {family for family, _ in self.verdicts}
+        if "seed_effect" in concluded or not self.gates:
+            return "seed_effect"
+        return str(self.gates[-1]["name"])
 
     @property
     def parameters(self) -> dict[str, object]:

@@ -39,11 +39,15 @@ ORDER BY family, look
 """
 
 EFFECTS = """
-SELECT family, role, metric, contrast, look, effect, low_sd, high_sd, margin, alpha, p_adjusted, tost_p,
+SELECT family, role,
+       CASE WHEN starts_with(family, $family || ' ')
+            THEN replace(substr(family, len($family) + 2), 'logit_perturb:', 'noise ') || ' · ' || metric
+            ELSE metric END AS metric,
+       contrast, look, effect, low_sd, high_sd, margin, alpha, p_adjusted, tost_p,
        excludes_zero, inside_margin, n, power, mde, reason
 FROM contrast_effects
 WHERE study = $study AND model = $model AND plan_hash = $plan AND is_last_look
-  AND family IN ($family, $family || '_secondary')
+  AND (family IN ($family, $family || '_secondary') OR starts_with(family, $family || ' '))
 ORDER BY role, metric, contrast
 """
 
@@ -52,7 +56,7 @@ SELECT family, role, metric, contrast, look, effect, low_sd, high_sd, margin, al
        excludes_zero, inside_margin, n, power, mde, reason
 FROM contrast_effects
 WHERE study = $study AND model = $model AND plan_hash = $plan AND is_last_look
-  AND family NOT IN ($family, $family || '_secondary')
+  AND (starts_with(family, 'positive_control') OR family = 'a_a')
 ORDER BY family DESC, role, metric, contrast
 """
 
@@ -62,7 +66,8 @@ SELECT look, arg_max(metric, abs(effect)) AS metric, arg_max(contrast, abs(effec
        arg_max(high_sd, abs(effect)) AS high_sd, any_value(margin) AS margin, any_value(alpha) AS alpha,
        arg_max(p_adjusted, abs(effect)) AS p_adjusted, any_value(n) AS n
 FROM contrast_effects
-WHERE study = $study AND model = $model AND plan_hash = $plan AND family = $family AND role = 'decides'
+WHERE study = $study AND model = $model AND plan_hash = $plan AND role = 'decides'
+  AND (family = $family OR starts_with(family, $family || ' '))
 GROUP BY look
 ORDER BY look
 """
@@ -135,15 +140,68 @@ WHERE study = $study AND plan_hash = $plan AND (model = $model OR model IS NULL)
 GROUP BY ALL ORDER BY experiment, arm NULLS FIRST
 """
 
-SEEDS = """
-WITH binned AS (
-    SELECT source, seed32 // 268435456 AS bin, count(*) AS draws FROM seed_draw GROUP BY ALL
+_DRAWN = """
+WITH drawn AS (
+    SELECT DISTINCT split_part(source, '/', -1) AS source, stream, draw, seed32
+    FROM seed_draw WHERE NOT ends_with(source, '/choice')
+)"""
+
+SEEDS = f"""{_DRAWN}, binned AS (
+    SELECT source, seed32 // 268435456 AS bin, count(*) AS draws FROM drawn GROUP BY ALL
 ), grid AS (
     SELECT source, bin FROM (SELECT DISTINCT source FROM binned), range(16) AS bins(bin)
 )
 SELECT source, bin, coalesce(draws, 0) AS draws, sum(coalesce(draws, 0)) OVER (PARTITION BY source) AS n
 FROM grid LEFT JOIN binned USING (source, bin)
 ORDER BY source, bin
+"""
+
+SEED_QUANTILES = f"""{_DRAWN}, ranked AS (
+    SELECT source, seed32 / 4294967296.0 AS u, count(*) OVER (PARTITION BY source) AS n FROM drawn
+), quantiles AS (
+    SELECT source, any_value(n) AS n,
+           quantile_cont(u, [k / 50.0 FOR k IN range(1, 50)]) AS observed
+    FROM ranked GROUP BY source
+)
+SELECT source, n, (i + 1) / 50.0 AS expected, observed[i + 1] - (i + 1) / 50.0 AS deviation
+FROM quantiles, range(49) AS places(i)
+ORDER BY source, expected
+"""
+
+PERMUTATIONS = """
+SELECT metric, statistic, low, high, p, p_adjusted, n, reason
+FROM look_test
+WHERE study = $study AND model = $model AND plan_hash = $plan AND is_last_look AND family = 'sharp_null'
+  AND hypothesis = 'omnibus' AND statistic IS NOT NULL AND low IS NOT NULL
+ORDER BY metric
+"""
+
+SCALE = """
+WITH sizes AS (
+    SELECT unnest(from_json(json_extract(text, '$.design.rungs'),
+                            '[{"model": "VARCHAR", "parameters": "BIGINT", "line": "VARCHAR"}]')) AS rung
+    FROM plan WHERE plan_hash = $plan
+), crossed AS (
+    SELECT max(estimate) AS crossover FROM look_test
+    WHERE study = $study AND model = $model AND plan_hash = $plan AND family = 'crossover'
+)
+SELECT contrast AS rung, rung.parameters AS parameters, rung.line AS line, effect, low, high, margin, alpha,
+       verdict, p, p_adjusted, n, n_to_settle, crossover, reason
+FROM look_test JOIN sizes ON rung.model = contrast, crossed
+WHERE study = $study AND look_test.model = $model AND plan_hash = $plan AND family = 'ladder'
+  AND hypothesis = 'rung'
+ORDER BY parameters
+"""
+
+DOSES = """
+SELECT regexp_extract(contrast, '^logit_perturb:([0-9.]+)', 1)::DOUBLE AS dose,
+       regexp_extract(contrast, '^logit_perturb:[0-9.]+:([a-z]+)', 1) AS law,
+       metric, effect, low * abs(effect / nullif(estimate, 0)) AS low_sd,
+       high * abs(effect / nullif(estimate, 0)) AS high_sd, margin, alpha, p, p_adjusted, n
+FROM look_test
+WHERE study = $study AND model = $model AND plan_hash = $plan AND is_last_look AND family = 'dose_response'
+  AND hypothesis = 'against_none' AND starts_with(contrast, 'logit_perturb:') AND effect IS NOT NULL
+ORDER BY law, metric, dose
 """
 
 QUALITY = """

@@ -14,8 +14,11 @@ from lab.report_markup import (
     Row,
     badge,
     column,
+    effect,
     folded,
+    interval,
     number,
+    p_value,
     percent,
     seconds,
     sql,
@@ -33,23 +36,45 @@ def study_section(store: Store, group: Group) -> str:
         return ask(store, query, group.parameters)
 
     tests = asked(queries.TESTS)
-    return "".join(
-        [
-            f'<section id="{group.name}"><h2>{title(group)}</h2>{_plan(group)}',
-            f"<h3>Decision path</h3>{decision_path(group)}",
-            f"<h3>Differences between sources: found and not found</h3>{_effects(asked, tests.rows, group)}",
-            f"<h3>Can this assay see anything</h3>{_assay(asked)}",
-            f"<h3>Power</h3>{_power(asked)}",
-            f"<h3>Missing and excluded texts</h3>{_missing(asked)}",
-            f"<h3>Other answers</h3>{_others(tests, group)}",
-            f"<h3>Deviations from the plan</h3>{_deviations(asked, group)}",
-            f"<h3>Runs and environment</h3>{_runs(asked)}</section>",
-        ]
-    )
+    parts = [
+        ("Decision path", decision_path(group)),
+        ("Rung by rung", _across(asked)),
+        ("Differences between sources: found and not found", _effects(asked, tests.rows, group)),
+        ("Can this assay see anything", _assay(asked)),
+        ("Power", _power(asked)),
+        ("Missing and excluded texts", _missing(asked)),
+        ("Other answers", _others(asked, tests, group)),
+        ("Deviations from the plan", _deviations(asked, group)),
+        ("Runs and environment", _runs(asked)),
+    ]
+    body = "".join(f"<h3>{head}</h3>{content}" for head, content in parts if content)
+    return f'<section id="{group.name}"><h2>{title(group)}</h2>{_plan(group)}{body}</section>'
 
 
-def _figure(name: str, asked: Callable[[str], Asked]) -> str:
-    return figure(FIGURES[name], asked(FIGURES[name].query))
+def _figures(asked: Callable[[str], Asked], *names: str) -> str:
+    """The figures that have rows, side by side."""
+    drawn = [figure(FIGURES[name], asked(FIGURES[name].query)) for name in names]
+    return f'<div class="figures">{"".join(drawn)}</div>' if any(drawn) else ""
+
+
+def _across(asked: Callable[[str], Asked]) -> str:
+    """The rungs of a ladder beside each other."""
+    found = asked(queries.SCALE)
+    if not found.rows:
+        return ""
+    columns = [
+        column("rung", "rung", is_number=False),
+        column("parameters", "parameters", number),
+        column("largest effect, SD", "effect", effect),
+        Column(head="interval", show=lambda r: interval(r["low"], r["high"])),
+        column("p over looks", "p", p_value),
+        column("p over rungs", "p_adjusted", p_value),
+        Column(head="verdict", show=lambda r: badge(r["verdict"]) if r["verdict"] else "", is_number=False),
+        column("samples to settle", "n_to_settle", number),
+        column("why not", "reason", is_number=False),
+    ]
+    rows = table(found.rows, columns, caption="Rungs after correction over rungs", stack=True)
+    return f"{_figures(asked, 'scale')}{rows}"
 
 
 def _plan(group: Group) -> str:
@@ -68,9 +93,10 @@ def _plan(group: Group) -> str:
 
 def _effects(asked: Callable[[str], Asked], tests: Sequence[Row], group: Group) -> str:
     effects = asked(queries.EFFECTS)
-    charts = _figure("contrasts", asked) + _figure("looks", asked)
+    if not effects.rows:
+        return ""
     return (
-        f'<div class="figures">{charts}</div>'
+        f"{_figures(asked, 'contrasts', 'looks')}"
         f"{effects_table(effects.rows, 'Contrasts, nulls beside findings')}"
         f"{omnibus_table(tests, group.family)}"
     )
@@ -78,12 +104,15 @@ def _effects(asked: Callable[[str], Asked], tests: Sequence[Row], group: Group) 
 
 def _assay(asked: Callable[[str], Asked]) -> str:
     found = asked(queries.ASSAY)
-    chart = _figure("controls", asked)
-    return f'<div class="figures">{chart}</div>{effects_table(found.rows, "Control contrasts")}'
+    if not found.rows:
+        return ""
+    return f"{_figures(asked, 'controls')}{effects_table(found.rows, 'Control contrasts')}"
 
 
 def _power(asked: Callable[[str], Asked]) -> str:
     found = asked(queries.DETECTABLE)
+    if not found.rows:
+        return ""
     columns = [
         column("look", "look", number),
         column("texts", "n", number),
@@ -94,13 +123,14 @@ def _power(asked: Callable[[str], Asked]) -> str:
         Column(head="verdict", show=lambda r: badge(r["verdict"]), is_number=False),
         column("why not", "reason", is_number=False),
     ]
-    chart = _figure("detectable", asked)
     rows = table(found.rows, columns, caption="Design power by look", stack=True)
-    return f'<div class="figures">{chart}</div>{rows}'
+    return f"{_figures(asked, 'detectable')}{rows}"
 
 
 def _missing(asked: Callable[[str], Asked]) -> str:
     counts, reasons = asked(queries.EXCLUDED), asked(queries.FAILURES)
+    if not counts.rows:
+        return ""
     columns = [
         column("arm", "arm", is_number=False),
         column("texts", "texts", number),
@@ -116,23 +146,24 @@ def _missing(asked: Callable[[str], Asked]) -> str:
         column("reason", "reason", is_number=False),
         column("texts", "texts", number),
     ]
-    chart = _figure("missingness", asked)
     return (
-        f'<div class="figures">{chart}<div>'
-        f"{table(reasons.rows, why, caption='Why texts are missing, repeats included')}"
-        f"{sql(reasons.sql)}</div></div>"
+        f"{_figures(asked, 'missingness')}"
+        f"{table(reasons.rows, why, caption='Why texts are missing, repeats included')}{sql(reasons.sql)}"
         f"{table(counts.rows, columns, caption='Texts by arm')}{sql(counts.sql)}"
     )
 
 
-def _others(tests: Asked, group: Group) -> str:
+def _others(asked: Callable[[str], Asked], tests: Asked, group: Group) -> str:
+    shown = (group.family, f"{group.family}_secondary", "a_a")
     above = {
         str(r["family"])
         for r in tests.rows
-        if r["hypothesis"] == "pairwise" and r["role"] in ("decides", "secondary")
+        if str(r["family"]) in shown or str(r["family"]).startswith((f"{group.family} ", "positive_control"))
     }
-    return other_families(tests.rows, [*above, group.family]) + sql(
-        tests.sql, "SQL of every answer of this section"
+    return (
+        _figures(asked, "doses", "permutations")
+        + other_families(tests.rows, [*above, group.family])
+        + sql(tests.sql, "SQL of every answer of this section")
     )
 
 

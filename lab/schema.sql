@@ -345,7 +345,7 @@ COMMENT ON COLUMN decision.model IS 'Model it is about.';
 COMMENT ON COLUMN decision.gate IS 'Name of the gate.';
 COMMENT ON COLUMN decision.look IS 'Samples a cell when it was asked.';
 COMMENT ON COLUMN decision.plan_hash IS 'Plan whose rows it read.';
-COMMENT ON COLUMN decision.run_id IS 'Run that asked.';
+COMMENT ON COLUMN decision.run_id IS 'Run that asked it last.';
 COMMENT ON COLUMN decision.question IS 'The gate''s question.';
 COMMENT ON COLUMN decision.verdict IS 'INVALID, DETECTED, EQUIVALENT or INCONCLUSIVE.';
 COMMENT ON COLUMN decision.exploratory IS 'True when the plan was changed or the samples lie outside its looks.';
@@ -359,7 +359,7 @@ COMMENT ON COLUMN decision.next IS 'What the route table says comes next.';
 COMMENT ON COLUMN decision.next_parameters IS 'JSON of the parameters of what comes next.';
 COMMENT ON COLUMN decision.flow_run_id IS 'Prefect flow run that decided.';
 COMMENT ON COLUMN decision.launched_flow_run_id IS 'Prefect flow run it launched.';
-COMMENT ON COLUMN decision.decided_at IS 'When, UTC.';
+COMMENT ON COLUMN decision.decided_at IS 'When it was asked last, UTC.';
 
 CREATE TABLE IF NOT EXISTS artifact (
     step_id VARCHAR NOT NULL CHECK (step_id <> ''),

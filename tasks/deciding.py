@@ -54,7 +54,7 @@ def walk(home: str, gates: Sequence[Gate], standing: Standing) -> list[DecisionR
 
 @task(
     name="decide",
-    task_run_name="gate {gate.name}, look {standing.look}",
+    task_run_name="gate {gate.name}, {standing.model}, look {standing.look}",
     cache_policy=NO_CACHE,
 )
 def decide(home: str, gate: Gate, standing: Standing) -> DecisionRow:
@@ -93,8 +93,13 @@ def decision_row(
     parameters: Mapping[str, object],
     ruling: Ruling,
 ) -> DecisionRow:
-    """The decision with everything needed to compute it again; asking again gives the same id."""
-    place = [standing.plan_hash, gate.name, standing.model, standing.look, standing.analysis]
+    """The decision with everything needed to compute it again.
+
+    Asking again gives the same id, with the run and time of the last asking. Another rule of stopping, or a
+    run that departs from its plan, gives another id: it does not overwrite what was decided under the plan.
+    """
+    asked_of = [standing.plan_hash, gate.name, standing.model, standing.look, standing.analysis]
+    place = [*asked_of, standing.looks_left, standing.exploratory]
     flow_run = runtime.flow_run.id
     return DecisionRow(
         decision_id=fingerprint(place),
@@ -137,14 +142,15 @@ def _show(gate: Gate, row: DecisionRow, evidence: Evidence) -> None:
 def show_path(path: Sequence[DecisionRow]) -> None:
     """The whole path as one page of the run: every gate at every look, the last one first."""
     table = "\n".join(
-        f"| {row.look} | {row.gate} | **{row.verdict}**{' (exploratory)' if row.exploratory else ''} "
+        f"| {row.model} | {row.look} | {row.gate} "
+        f"| **{row.verdict}**{' (exploratory)' if row.exploratory else ''} "
         f"| {row.sentence} | {row.next} |"
         for row in reversed(path)
     )
     last = path[-1]
     create_markdown_artifact(
         key=re.sub(r"[^a-z0-9]+", "-", f"{last.study}-verdicts".lower()),
-        markdown=f"| look | gate | verdict | in words | next |\n| --- | --- | --- | --- | --- |\n{table}",
+        markdown="| model | look | gate | verdict | in words | next |\n" + "| --- " * 6 + f"|\n{table}",
         description=f"{last.gate}: {last.verdict} at look {last.look} ({last.model}). Next: {last.next}.",
     )
 

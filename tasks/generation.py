@@ -117,10 +117,16 @@ def missing(home: Path, samples: Sequence[Sample]) -> list[Sample]:
 def _job(sample: Sample) -> Job:
     return Job(
         key=sample.sample_id,
-        prompt=sample.cell.prompt.text,
+        prompt=sample.says,
         seed=sample.draw.seed32,
         sampling=sample.cell.sampling,
+        history=sample.history,
+        chat=sample.turn > 0,
     )
+
+
+NEVER: Mapping[str, Any] = {"text": None, "reason": "never generated"}
+"""What is known of a sample that has neither a product nor a failure."""
 
 
 def refused(samples: Sequence[Sample], reason: str) -> dict[str, dict[str, Any]]:
@@ -136,6 +142,13 @@ def read_output(home: Path, sample_id: str, failures: Mapping[str, Any]) -> dict
     """What came of a sample: its product, or its failure of this run; None when there is neither yet."""
     found: dict[str, Any] | None = Products(home, KIND).read(sample_id)
     return failures.get(sample_id) if found is None else found
+
+
+def read_outputs(
+    home: Path, samples: Sequence[Sample], failures: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+    """What came of every sample, by sample id."""
+    return {sample.sample_id: read_output(home, sample.sample_id, failures) or NEVER for sample in samples}
 
 
 def generation_rows(
@@ -156,7 +169,7 @@ def generation_rows(
             GenerationRow(
                 step_id=sample.cell.step_id,
                 sample=sample.k,
-                turn=0,
+                turn=sample.turn,
                 probe=sample.probe,
                 sample_id=sample.sample_id,
                 arm=sample.cell.arm.name,

@@ -8,8 +8,9 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lab.records import Record
+from lab.records import Record, SeedDrawRow
 from lab.store import Store
+from models.entropy import Draw
 
 
 @task(name="record", task_run_name="record {what}", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=1)
@@ -17,3 +18,19 @@ def record(home: str, what: str, rows: Sequence[Record]) -> int:
     """Hand rows to the store; when someone else holds it they wait in the outbox. Returns their number."""
     Store(Path(home)).record(rows)
     return len(rows)
+
+
+def seed_rows(tape: Path, arm: str, stream: int, draws: Sequence[Draw]) -> list[SeedDrawRow]:
+    """Draws of a tape as rows."""
+    return [
+        SeedDrawRow(
+            tape=tape.as_posix(),
+            draw=draw.index,
+            source=arm,
+            stream=stream,
+            purpose=draw.purpose,
+            seed64=draw.seed64,
+            seed32=draw.seed32,
+        )
+        for draw in draws
+    ]

@@ -15,11 +15,12 @@ from lab.fingerprint import code, fingerprint
 from lab.products import Products
 from lab.records import MetricRow, TestResultRow
 from models.entropy import Draw
+from stats.conversations import as_unit
 from stats.diversity import pairwise_jaccard
 from stats.seed_effect import Design
 from stats.seed_study import Question, Text, analyse_look
 from tasks import measuring
-from tasks.generation import read_output
+from tasks.generation import read_outputs
 from tasks.seed_cells import Arm, Sample
 from tasks.shell import product_key
 
@@ -38,6 +39,7 @@ def question(
     look: int,
     required_pairs: int,
     permutations: int,
+    most_words: int | None = None,
 ) -> Question:
     """The analysis of one look of these arms."""
     treatments = [arm for arm in arms if arm.role == "treatment"]
@@ -59,12 +61,13 @@ def question(
         required_pairs=required_pairs,
         permutations=permutations,
         seed=look,
+        most_words=most_words,
     )
 
 
 def analysis_code() -> str:
-    """Fingerprint of every formula between measured texts and rows."""
-    return code("stats.seed_study")
+    """Fingerprint of every formula between texts and rows, and of the prompts' levels and domains."""
+    return code("stats.conversations", "stats.seed_study", "models.prompts", alone=("tasks.seed_analysis",))
 
 
 def analysis_key(measured: Sequence[str], draws: Mapping[str, Sequence[Draw]], question: Question) -> str:
@@ -93,15 +96,25 @@ def analyse(
     question: Question,
     key: str,
 ) -> dict[str, Any]:
-    """Analyse all samples up to a look; the product holds the test rows and the cells' similarity."""
+    """Analyse all texts and turns up to a look; the product holds test rows and the cells' similarity."""
     found: dict[str, Any] = {}
     for block in measured:
         found |= Products(Path(home), measuring.KIND).read(block)
-    texts = [_text(sample, found[sample.sample_id]) for sample in samples]
+    texts = [_text(sample, found[sample.sample_id]) for sample in samples if sample.turn == 0]
+    talks = [_text(turns[0], as_unit([found[turn.sample_id] for turn in turns])) for turns in whole(samples)]
     seeds = {name: np.array([draw.seed32 for draw in taken], dtype=np.int64) for name, taken in draws.items()}
-    rows = analyse_look(texts, seeds, question)
+    rows = analyse_look(texts, seeds, question, conversations=talks)
     body = {"tests": [asdict(row) for row in rows], "similarity": similarity(Path(home), samples)}
     return {"sha256": Products(Path(home), KIND).write(key, body), "rows": len(rows)}
+
+
+def whole(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """The conversations among the samples, each as its turns in order."""
+    turns: dict[tuple[str, int, int], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.turn:
+            turns[sample.cell.step_id, sample.k, sample.probe].append(sample)
+    return [sorted(found, key=lambda turn: turn.turn) for found in turns.values()]
 
 
 def _text(sample: Sample, found: Mapping[str, Any]) -> Text:
@@ -109,6 +122,7 @@ def _text(sample: Sample, found: Mapping[str, Any]) -> Text:
         arm=sample.cell.arm.name,
         stream=sample.cell.stream,
         prompt=sample.cell.prompt.prompt_id,
+        domain=sample.cell.prompt.domain,
         constraint=sample.cell.prompt.constraint,
         k=sample.k,
         probe=sample.probe,
@@ -118,12 +132,16 @@ def _text(sample: Sample, found: Mapping[str, Any]) -> Text:
 
 
 def similarity(home: Path, samples: Sequence[Sample]) -> dict[str, tuple[float | None, str | None]]:
-    """Mean pairwise Jaccard similarity of the texts of each cell, by step id."""
+    """Mean pairwise Jaccard similarity of the texts of each cell, by step id.
+
+    A conversation counts as one text, its replies joined; one with a failed turn is in no pair.
+    """
     texts: dict[str, list[str]] = defaultdict(list)
-    for sample in samples:
-        output = read_output(home, sample.sample_id, {})
-        if sample.probe == 0 and output is not None and output["text"] is not None:
-            texts[sample.cell.step_id].append(output["text"])
+    units = [[sample] for sample in samples if sample.turn == 0] + whole(samples)
+    for unit in units:
+        said = [read_outputs(home, [turn], {})[turn.sample_id]["text"] for turn in unit if turn.probe == 0]
+        if said and None not in said:
+            texts[unit[0].cell.step_id].append("\n\n".join(said))
     return {step_id: pairwise_jaccard(found) for step_id, found in texts.items()}
 
 

@@ -2,15 +2,15 @@
 
 A cell is (model, arm, stream, prompt); its samples are numbered from 0. Draw `k * prompts + i` of an arm's
 tape is the seed of sample k of prompt i, so a further look only appends draws. Jobs of a look are interleaved
-in a seeded permutation, and every `1 / probe_share`-th sample is generated again with its seed, at another
-place in that order.
+in a seeded permutation, and one sample in `probe_every` is generated again with its seed, at another place in
+that order. Conversations have cells and tapes of their own: `tasks.conversations`.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from lab.fingerprint import fingerprint
-from models.backends import Sampling
+from models.backends import Message, Sampling
 from models.entropy import Draw, SourceSpec, Tape
-from models.prompts import Prompt
+from models.prompts import Conversation, Prompt
 from models.words import LIVE
 
 
@@ -55,7 +55,9 @@ class Cell:
     config: Mapping[str, object]
     step_id: str
     index: int
-    """Place among the design's cells."""
+    """Place among the design's cells of its kind: prompts or conversations."""
+    turns: tuple[str, ...] = ()
+    """What a person says in a conversation, one after each reply; empty for a single-turn prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +65,23 @@ class Sample:
     """One text to generate, or a same-seed repeat of one."""
 
     sample_id: str
-    """Fingerprint of everything that can change the text, and of which repeat it is."""
+    """Fingerprint of everything that can change the text, earlier turns too, and of which repeat it is."""
     cell: Cell
     k: int
     probe: int
     draw: Draw
     order_index: int
+    turn: int = 0
+    """1, 2, ... in a conversation; 0 for a single-turn prompt."""
+    history: tuple[Message, ...] = ()
+    """The turns before this one, replies included."""
+    closed: str | None = None
+    """Why this turn is never asked: an earlier one failed."""
+
+    @property
+    def says(self) -> str:
+        """What the model is asked."""
+        return self.cell.turns[self.turn - 1] if self.turn else self.cell.prompt.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,43 +99,64 @@ class SeedDesign:
     sampling: Sampling
     probe_every: int
     """One sample in this many is generated twice."""
+    conversations: tuple[Conversation, ...] = ()
+    """Asked of the treatments; see `tasks.conversations`."""
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """All cells, prompts fastest."""
-        return tuple(self._cells())
-
-    def _cells(self) -> Iterator[Cell]:
+        """All cells of single-turn prompts, prompts fastest."""
         replicates = ((arm, stream) for arm in self.arms for stream in arm.streams)
-        for index, ((arm, stream), prompt) in enumerate(itertools.product(replicates, self.prompts)):
-            sampling = replace(self.sampling, temperature=arm.temperature)
-            config = {
-                "study": self.study,
-                "model_digest": self.digest,
-                "backend": self.backend,
-                "arm": arm.name,
-                "source": arm.source(stream).name,
-                "stream": stream,
-                "sampling": asdict(sampling),
-                "prompt_id": prompt.prompt_id,
-                "prompt": prompt.text,
-            }
-            yield Cell(
-                arm=arm,
-                stream=stream,
-                prompt=prompt,
-                sampling=sampling,
-                config=config,
-                step_id=fingerprint(config),
-                index=index,
-            )
+        return tuple(
+            self.cell(index, arm, stream, arm.source(stream), prompt)
+            for index, ((arm, stream), prompt) in enumerate(itertools.product(replicates, self.prompts))
+        )
+
+    def cell(
+        self,
+        index: int,
+        arm: Arm,
+        stream: int,
+        source: SourceSpec,
+        prompt: Prompt,
+        turns: tuple[str, ...] = (),
+    ) -> Cell:
+        """One cell; `turns` make it a conversation's."""
+        sampling = replace(self.sampling, temperature=arm.temperature)
+        config: dict[str, object] = {
+            "study": self.study,
+            "model_digest": self.digest,
+            "backend": self.backend,
+            "arm": arm.name,
+            "source": source.name,
+            "stream": stream,
+            "sampling": asdict(sampling),
+            "prompt_id": prompt.prompt_id,
+            "prompt": prompt.text,
+        }
+        if turns:
+            config["turns"] = list(turns)
+        return Cell(
+            arm=arm,
+            stream=stream,
+            prompt=prompt,
+            sampling=sampling,
+            config=config,
+            step_id=fingerprint(config),
+            index=index,
+            turns=turns,
+        )
 
     def tape(self, home: Path, arm: Arm, stream: int, *, diagnostic: bool = False) -> Tape:
         """Where the seeds of an arm's replicate are kept; another set of prompts has tapes of its own."""
-        prompts = fingerprint([prompt.prompt_id for prompt in self.prompts])
-        model = re.sub(r"[^A-Za-z0-9._-]", "_", self.model)
         name = f"{arm.name}-{stream}{'-diagnostic' if diagnostic else ''}.jsonl"
-        return Tape(home / "tapes" / self.study / f"{prompts}-{model}" / name, arm.source(stream))
+        return Tape(
+            self.tapes(home, [prompt.prompt_id for prompt in self.prompts]) / name, arm.source(stream)
+        )
+
+    def tapes(self, home: Path, asked: Sequence[str]) -> Path:
+        """Directory of the tapes of a set of prompts, given by their ids."""
+        model = re.sub(r"[^A-Za-z0-9._-]", "_", self.model)
+        return home / "tapes" / self.study / f"{fingerprint(list(asked))}-{model}"
 
     def draws(self, home: Path, samples: int) -> dict[tuple[str, int], list[Draw]]:
         """Seeds of the first `samples` samples of every cell, by arm and stream; taped if new."""
@@ -142,10 +176,14 @@ class SeedDesign:
         }
 
     def jobs(self, start: int, stop: int) -> list[tuple[Cell, int, int]]:
-        """Cell, sample and repeat of every text of samples `start` to `stop - 1`."""
+        """Cell, sample and repeat of every single-turn text of samples `start` to `stop - 1`."""
+        return self.with_repeats(self.cells, start, stop)
+
+    def with_repeats(self, cells: Sequence[Cell], start: int, stop: int) -> list[tuple[Cell, int, int]]:
+        """Cell, sample and repeat of samples `start` to `stop - 1` of these cells."""
         return [
             (cell, k, probe)
-            for cell in self.cells
+            for cell in cells
             for k in range(start, stop)
             for probe in (0, 1)
             if probe == 0 or (7 * cell.index + k) % self.probe_every == 0
@@ -154,14 +192,23 @@ class SeedDesign:
     def block(self, draws: Mapping[tuple[str, int], Sequence[Draw]], start: int, stop: int) -> list[Sample]:
         """Those jobs with their seeds, in the order of generation; jobs without a taped seed are left out."""
         jobs = self.jobs(start, stop)
-        seed = int(fingerprint(["order", self.study, self.model, start, stop]), 16)
-        order = np.random.default_rng(seed).permutation(len(jobs))
-        offset = start * len(self.cells) * 2
-        found = [
-            self._sample(draws, *jobs[place], order_index=offset + i)
-            for i, place in enumerate(order.tolist())
-        ]
+        order = self.order("order", start, stop, len(jobs))
+        offset = start * self.places
+        found = [self._sample(draws, *jobs[place], order_index=offset + i) for i, place in enumerate(order)]
         return [sample for sample in found if sample is not None]
+
+    def order(self, what: str, start: int, stop: int, jobs: int) -> list[int]:
+        """A seeded permutation of the jobs of samples `start` to `stop - 1`."""
+        seed = int(fingerprint([what, self.study, self.model, start, stop]), 16)
+        order: list[int] = np.random.default_rng(seed).permutation(jobs).tolist()
+        return order
+
+    @cached_property
+    def places(self) -> int:
+        """Most places of one sample a cell in the order of generation, repeats and turns included."""
+        treatments = sum(len(arm.streams) for arm in self.arms if arm.role == "treatment")
+        turns = sum(len(conversation.turns) for conversation in self.conversations)
+        return 2 * (len(self.cells) + treatments * turns)
 
     def _sample(
         self,

@@ -39,7 +39,7 @@ def said(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("run", "entropy_seed"), "unknown study 'entropy_seed'; did you mean entropy_seeds?"),
+        (("run", "entropy_seed"), "did you mean entropy_seeds or entropy_ladder?"),
         (("run", "entropy_seeds", "--profile", "night"), "unknown profile of entropy_seeds 'night'"),
         (("run", "entropy_seeds", "--set", "seeds=3"), "unknown field 'seeds'"),
         (("run", "entropy_seeds", "--set", "model=gpt9"), "unknown embedded model 'gpt9'; allowed: pydoc-"),

@@ -50,8 +50,11 @@ def test_a_run_killed_five_times_ends_as_one_that_was_not(finished: Path, replay
     assert done.returncode == 0, done.stderr
     assert ask(COUNTS, home=replaying) == ask(COUNTS, home=finished)
     assert ask(DECISIONS, home=replaying) == ask(DECISIONS, home=finished)
-    states = ask("SELECT state, count(*) AS runs FROM run GROUP BY ALL ORDER BY state", home=replaying)
-    assert states == [{"state": "completed", "runs": 1}, {"state": "crashed", "runs": 5}]
+    rows = ask("SELECT state, count(*) AS runs FROM run GROUP BY ALL", home=replaying)
+    states = {row["state"]: row["runs"] for row in rows}
+    assert states.keys() == {"completed", "crashed"}
+    assert states["completed"] == 1
+    assert states["crashed"] in (4, 5)  # the first one may die before its run has begun
 
 
 def test_a_run_goes_on_while_another_process_holds_the_store(finished: Path, home: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from lab.products import Products
 from tests.ladder_command import COUNTS, DECISIONS, RUN, ask, copy_tree, ladder
 
 GATES = ("positive_control", "a_a", "integrity", "seed_sources", "seed_effect")
@@ -40,7 +41,7 @@ def test_every_text_has_its_taped_seed_and_every_number_or_a_reason(finished: Pa
     [row] = ask(
         """SELECT count(*) AS texts, count(draw) AS taped FROM generation AS g LEFT JOIN seed_draw AS d
            ON d.source = g.arm AND d.stream = g.stream AND d.seed64 = g.seed64
-           AND d.purpose = g.prompt_id || '/' || g.sample""",
+           AND d.purpose = concat_ws('/', g.prompt_id, g.sample, nullif(g.turn, 0))""",
         home=finished,
     )
     assert row["texts"] == row["taped"] > 250
@@ -77,15 +78,24 @@ def test_a_comment_in_a_formula_runs_nothing_again(home: Path, tmp_path: Path) -
 
 
 def test_more_samples_generate_only_the_new_ones_and_are_exploratory(home: Path) -> None:
-    [before] = ask("SELECT max(sample) + 1 AS samples, count(*) AS texts FROM generation", home=home)
+    [before] = ask("SELECT max(sample) + 1 AS samples FROM generation", home=home)
+    declared = "SELECT decision_id, next FROM decision WHERE NOT exploratory ORDER BY 1"
+    decided = ask(declared, home=home)
     wanted = before["samples"] + 1
     done = ladder(*RUN, "--set", f"samples={wanted}", home=home)
     assert done.returncode == 0, done.stderr
-    [after] = ask("SELECT count(*) AS texts FROM generation WHERE probe = 0", home=home)
-    assert after["texts"] == 60 * wanted
+    after = ask("SELECT turn, count(*) AS texts FROM generation WHERE probe = 0 GROUP BY 1", home=home)
+    assert {row["turn"]: row["texts"] for row in after} == {
+        0: 60 * wanted,
+        1: 3 * wanted,
+        2: 3 * wanted,
+        3: 3 * wanted,
+    }
     assert f"look {wanted}, texts: 63 of 63, 63 made now, 0 were here already" in done.stderr
+    assert f"look {wanted}, turns: 9 of 9, 9 made now, 0 were here already" in done.stderr
     flags = ask(f"SELECT DISTINCT exploratory FROM decision WHERE look = {wanted}", home=home)
     assert flags == [{"exploratory": True}]
+    assert ask(declared, home=home) == decided  # what was decided under the plan stands beside it
 
 
 def test_a_stored_decision_is_computed_again_from_its_evidence(home: Path) -> None:
@@ -103,6 +113,12 @@ def test_a_changed_setting_of_the_plan_is_exploratory_and_named(home: Path) -> N
     ]
     [row] = ask("SELECT exploratory FROM latest_run", home=home)
     assert row["exploratory"] is True
+    frozen = ladder("freeze", "entropy_seeds", "--set", "alpha=0.01", home=home)
+    assert frozen.returncode == 0, frozen.stderr
+    again = ladder(*RUN, "--set", "alpha=0.01", home=home)
+    assert again.returncode in (0, 3), again.stderr
+    mine = "SELECT DISTINCT exploratory FROM decision WHERE plan_hash = (SELECT plan_hash FROM latest_run)"
+    assert ask(mine, home=home) == [{"exploratory": True}]  # the texts were there before the plan
 
 
 def test_a_damaged_text_and_a_damaged_analysis_are_made_again(home: Path) -> None:
@@ -114,3 +130,22 @@ def test_a_damaged_text_and_a_damaged_analysis_are_made_again(home: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert {"generate", "analyse"} <= set(tasks_run(home))
     assert ask(DECISIONS, home=home) == decided
+
+
+def test_another_first_reply_makes_the_later_turns_of_its_conversation_again_and_no_other(home: Path) -> None:
+    first = "SELECT step_id, sample_id FROM generation WHERE turn = 1 AND probe = 0 ORDER BY ALL LIMIT 1"
+    [row] = ask(first, home=home)
+    texts = Products(home, "generation")
+    texts.write(
+        row["sample_id"], texts.read(row["sample_id"]) | {"text": "a clock said that it was late " * 4}
+    )
+    before = ask("SELECT turn, sample, sample_id FROM generation WHERE turn > 0", home=home)
+    done = ladder(*RUN, home=home)
+    assert done.returncode == 0, done.stderr
+    made = [line.partition(" made now")[0] for line in done.stderr.splitlines() if "turns:" in line]
+    assert sum(line.endswith(", 2") for line in made) == 1
+    assert {line[-3:] for line in made if "left" not in line} == {", 0", ", 2"}
+    after = ask("SELECT turn, sample, sample_id FROM generation WHERE turn > 0", home=home)
+    moved = [new for new in after if new not in before]
+    assert len(after) == len(before)
+    assert [new["turn"] for new in sorted(moved, key=lambda new: new["turn"])] == [2, 3]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.entropy_seeds import LAPTOP, EntropySeeds, entropy_seeds
+from flows.entropy_seeds import LAPTOP, STUDY, EntropySeeds, entropy_seeds
 from lab.store import Store
 from models.backends import ModelMissing, ServerUnreachable
 from tests.ollama_server import Fault, OllamaServer
@@ -16,11 +16,10 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def small(server: OllamaServer | str, **changes: object) -> EntropySeeds:
-    """The laptop profile on 12 prompts and one stream."""
+    """The laptop profile on 12 prompts and one stream, without conversations."""
     host = server if isinstance(server, str) else server.url
-    return replace(
-        LAPTOP, host=host, prompts="smoke", looks=(2, 4), single_stream=True, required_pairs=5, **changes
-    )
+    fewer = {"prompts": "smoke", "looks": (2, 4), "conversations": 0}
+    return replace(LAPTOP, host=host, single_stream=True, required_pairs=5, **(fewer | changes))
 
 
 @pytest.fixture
@@ -105,3 +104,64 @@ def test_a_server_that_goes_away_leaves_rows_with_a_reason_and_a_run_to_go_on_wi
         entropy_seeds(small(again))
     assert store.read(gone).item() == 0
     assert len(again.generations()) == store.read("SELECT count(*) FROM generation").item() - 20
+
+
+def test_conversations_go_through_the_chat_interface_stage_by_stage(store: Store) -> None:
+    with OllamaServer() as server:
+        settings = small(server, conversations=2, looks=(2,))
+        entropy_seeds(settings)
+        asked = len(server.generations())
+        entropy_seeds(settings)
+        assert len(server.generations()) == asked
+    chats = [body for path, body in server.requests if path == "/api/chat"]
+    lengths = [len(body["messages"]) for body in chats]
+    first = lengths.count(1)
+    assert lengths == [1] * first + [3] * first + [5] * first  # no second turn before the last first one
+    rows = store.read(
+        "SELECT turn, count(*) FROM generation WHERE turn > 0 AND probe = 0 GROUP BY 1 ORDER BY 1"
+    )
+    assert rows.rows() == [(1, 12), (2, 12), (3, 12)]
+    told = store.read(
+        """SELECT b.seed32, a.text FROM generation AS a JOIN generation AS b USING (step_id, sample, probe)
+           WHERE a.turn = 1 AND b.turn = 2"""
+    )
+    second = chats[first : 2 * first]
+    assert {body["options"]["seed"]: body["messages"][1]["content"] for body in second} == dict(told.rows())
+    compared = "SELECT DISTINCT family, role FROM test WHERE family IN ('multi_turn', 'turns') AND n > 0"
+    assert {role for _, role in store.read(compared).rows()} <= {"secondary", "equivalence", "diagnostic"}
+
+
+def test_a_failed_turn_closes_its_conversation_until_it_can_be_asked_again(store: Store) -> None:
+    def fault(number: int) -> Fault | None:
+        return Fault(kind="status") if number in failing else None
+
+    failing: set[int] = set()
+    with OllamaServer(faults=fault) as server:
+        settings = small(server, conversations=1, looks=(2,))
+        singles = sum(step.units for step in STUDY.steps(settings, store.home) if "generate" in step.name)
+        failing |= {singles, singles + 1, singles + 2}  # three attempts at the first turn
+        entropy_seeds(settings)
+        closed = "SELECT turn, reason FROM generation WHERE turn > 0 AND reason IS NOT NULL ORDER BY turn"
+        [(_, first), (_, second), (_, third)] = store.read(closed).rows()
+        assert first.startswith("ServerError: ")
+        assert second == third == f"ConversationClosed: turn 1 failed ({first})"
+        turns = store.read("SELECT count(*) FROM generation WHERE turn > 0").item()
+        asked = len(server.generations())
+        entropy_seeds(settings)
+        assert len(server.generations()) == asked + 3
+    assert store.read(closed).rows() == []
+    assert store.read("SELECT count(*) FROM generation WHERE turn > 0").item() == turns
+
+
+def test_a_thinking_model_is_measured_with_its_reasoning_and_without(store: Store) -> None:
+    with OllamaServer() as server:
+        entropy_seeds(small(server, think=None, looks=(2,)))
+    [(answers, wholes, longer)] = store.read(
+        """SELECT count(*), count(b.value), count(*) FILTER (b.value > a.value)
+           FROM metric AS a LEFT JOIN metric AS b
+             ON a.step_id = b.step_id AND a.unit = b.unit AND b.name = 'with_thinking.length_words'
+           WHERE a.name = 'length_words' AND a.value IS NOT NULL"""
+    ).rows()
+    assert answers == wholes == longer > 100
+    asked = store.read("SELECT hypothesis, p FROM test WHERE family = 'cot_sensitivity' AND p IS NOT NULL")
+    assert "reasoning_kept" in asked["hypothesis"].to_list()

@@ -14,6 +14,7 @@ from lab.fingerprint import canonical
 from lab.gates import (
     IMPOSSIBLE,
     NEXT_LOOK,
+    NEXT_RUNG,
     STOP,
     VERDICTS,
     Comparison,
@@ -127,7 +128,9 @@ def test_a_malformed_stored_rule_is_refused(text: str) -> None:
 @pytest.mark.parametrize("name", sorted(studies()))
 def test_every_route_of_every_study_leads_to_a_gate_a_flow_or_an_end(name: str) -> None:
     study = studies()[name]
-    known = {gate.name for gate in study.gates} | set(study.next_flows) | {NEXT_LOOK, STOP, IMPOSSIBLE}
+    known = (
+        {gate.name for gate in study.gates} | set(study.next_flows) | {NEXT_LOOK, NEXT_RUNG, STOP, IMPOSSIBLE}
+    )
     for gate in study.gates:
         for verdict in VERDICTS:
             route = gate.routes[verdict]

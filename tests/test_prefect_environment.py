@@ -52,48 +52,6 @@ print("sum", quick(), flush=True)
 long()
 """
 
-RECORDER = """
-import asyncio, sys
-from pathlib import Path
-from deployments import environment, temporary_server
-
-environment.prepare(Path(sys.argv[1]))
-from prefect.server.services import task_run_recorder as recorder
-
-temporary_server.silence_shutdown_noise()
-fault = sys.argv[2]
-writes = []
-
-async def write(events):
-    writes.append(len(events))
-    if len(writes) == 1:
-        if fault == "broken":
-            raise ValueError("a broken event")
-        await asyncio.sleep(60)  # until the shutdown interrupts it
-
-recorder.record_bulk_task_run_events = write
-
-class Event:
-    event = "prefect.task-run.Running"
-    resource = {"prefect.orchestration": "client", "prefect.resource.id": "x"}
-    id = "1"
-
-recorder.ReceivedEvent.model_validate_json = lambda data: Event
-recorder.RetryableEvent = lambda event: type("Item", (), {"event": event, "persist_attempts": 0})()
-
-class Message:
-    data = "{}"
-
-async def main():
-    async with recorder.consumer(write_batch_size=10, flush_every=0.05) as handle:
-        await handle(Message)
-        while not writes:
-            await asyncio.sleep(0.01)
-
-asyncio.run(main())
-print("writes", writes)
-"""
-
 
 @pytest.fixture
 def own_environ() -> Iterator[None]:
@@ -243,18 +201,6 @@ def test_a_shell_takes_the_exports_as_they_are_meant(home: Path) -> None:
     command = ["bash", "-c", script, "bash", environment.shell_exports(home)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert output == [str(home), str(home / "prefect"), str(Path(sys.executable).parent / "prefect")]
-
-
-def test_only_the_interrupted_write_at_shutdown_is_silenced(home: Path) -> None:
-    interrupted = run_python(RECORDER, str(home), "interrupted")
-    broken = run_python(RECORDER, str(home), "broken")
-    output, errors = interrupted.communicate()
-    assert output.split("\n")[0] == "writes [1, 1]", errors  # the last write took the batch again
-    assert "Traceback" not in errors
-    output, errors = broken.communicate()
-    assert output.split("\n")[0] == "writes [1, 1]", errors
-    assert "Traceback" in errors
-    assert "ValueError: a broken event" in errors
 
 
 def test_a_run_interrupted_by_ctrl_c_says_so_and_its_server_ends(home: Path) -> None:

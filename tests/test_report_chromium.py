@@ -26,7 +26,7 @@ CHROMIUM = next((path for path in map(shutil.which, NAMES) if path), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
 
 FRAMES = {"narrow": 400, "wide": 1200, "still": 400}
-CHARTS = 6
+CHARTS = 8
 LIGHT, DARK = "preferredColorScheme=1", "preferredColorScheme=0"
 
 PROBE = """
