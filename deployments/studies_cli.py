@@ -81,7 +81,8 @@ def run_study(
         print(json.dumps(result, indent=1))
     else:
         for (model, look), rows in groupby(result["concluding"], key=itemgetter("model", "look")):
-            print(f"\nVerdicts at {look} samples a cell, {model}:")
+            where = f" at {look} samples a cell" if look else ""
+            print(f"\nVerdicts{where}, {model}:")
             terminal.print_decisions(list(rows))
         print(f"Next: {result['decisions'][-1]['next']}")
     return 3 if is_invalid(study, result["decisions"]) else 0

@@ -45,15 +45,15 @@ RUNG_EFFECT = replace(
 _CLIMB_SQL = """
 WITH last AS (
     SELECT model, arg_max(gate, decided_at) AS gate, arg_max(verdict, decided_at) AS verdict,
-           arg_max(negligible, decided_at) AS negligible, max(decided_at) AS moment
+           arg_max(negligible, decided_at) AS negligible
     FROM decision
-    WHERE plan_hash = $plan_hash AND run_id = $run_id AND gate NOT IN ('climb', 'scale_up', 'ladder_end')
+    WHERE plan_hash = $plan_hash AND model IN ($model, $previous) AND gate <> 'climb'
     GROUP BY model
-), newest AS (
-    SELECT *, gate = 'rung_effect' AND (verdict = 'EQUIVALENT' OR negligible) AS is_equivalent
-    FROM last ORDER BY moment DESC LIMIT 2
 )
-SELECT count(*) FILTER (is_equivalent) AS equivalent_in_a_row, (SELECT count(*) FROM last) AS n FROM newest
+SELECT count(*) FILTER (gate = 'rung_effect' AND (verdict = 'EQUIVALENT' OR negligible))
+           AS equivalent_in_a_row,
+       count(*) AS n
+FROM last
 """
 
 CLIMB_GATE = Gate(
@@ -71,7 +71,8 @@ CLIMB_GATE = Gate(
         "INCONCLUSIVE": Route(
             next=NEXT_RUNG,
             at_last_look=NEXT_RUNG,
-            sentence="{equivalent_in_a_row} of the last two rungs EQUIVALENT, where two end the ladder",
+            sentence="{equivalent_in_a_row} EQUIVALENT of this rung and the one before it, where two end the "
+            "ladder",
         ),
     },
 )
@@ -152,14 +153,19 @@ SELECT any_value(verdict) FILTER (family = 'ladder' AND role = 'verdict') AS tes
            AS inconclusive,
        count(*) FILTER (family = 'scale_up' AND hypothesis = 'rung' AND verdict = 'DETECTED') AS confirmed,
        max(estimate) FILTER (family = 'crossover') AS crossover_parameters,
-       coalesce(any_value(contrast) FILTER (family = 'crossover' AND estimate IS NOT NULL),
-                'no rung') AS crossover,
+       coalesce('EQUIVALENT from '
+                || any_value(contrast) FILTER (family = 'crossover' AND estimate IS NOT NULL) || ' on',
+                'no crossover') AS crossover,
        max(n_to_settle) FILTER (family = 'ladder' AND role = 'verdict') AS n_to_settle,
-       coalesce('about ' || max(n_to_settle) FILTER (family = 'ladder' AND role = 'verdict')
-                || ' samples a cell would settle all of them',
-                'no number of samples settles all of them') AS what_settles,
-       coalesce(string_agg(contrast || ': ' || reason, '; ' ORDER BY contrast)
-                FILTER (family = 'ladder' AND hypothesis = 'rung' AND p IS NULL), 'none') AS left_out
+       CASE WHEN count(*) FILTER (family = 'ladder' AND hypothesis = 'rung'
+                                  AND verdict = 'INCONCLUSIVE') = 0 THEN 'none is open'
+            ELSE coalesce('about ' || max(n_to_settle) FILTER (family = 'ladder' AND role = 'verdict')
+                          || ' samples a cell would settle all of them',
+                          'no number of samples settles all of them') END AS what_settles,
+       coalesce((SELECT string_agg(models || ': ' || reason, '; ' ORDER BY models)
+                 FROM (SELECT reason, string_agg(contrast, ', ' ORDER BY contrast) AS models
+                       FROM test WHERE step_id = $analysis AND family = 'ladder' AND hypothesis = 'rung'
+                                   AND p IS NULL GROUP BY reason)), 'none') AS left_out
 {_OF_RUNGS.strip()}
 """,
     rules=(
@@ -173,11 +179,11 @@ SELECT any_value(verdict) FILTER (family = 'ladder' AND role = 'verdict') AS tes
         "DETECTED": Route(
             next=INJECTION,
             sentence="the source changes the text of some models: {detected} of {n} rungs DETECTED after "
-            "correction, {confirmed} confirmed by fresh texts; EQUIVALENT from {crossover} on",
+            "correction, {confirmed} confirmed by fresh texts; {crossover}",
         ),
         "EQUIVALENT": Route(
             next=INJECTION,
-            sentence="every rung with an answer is EQUIVALENT ({n} of them), from {crossover} on",
+            sentence="every rung with an answer is EQUIVALENT ({n} of them); {crossover}",
         ),
         "INCONCLUSIVE": Route(
             next=INJECTION,

@@ -103,6 +103,8 @@ class Ladder:
             return
         logger.info("rung %s: %s parameters", rung.model, f"{rung.parameters:,}")
         run = self._run(self.protocols[rung.model])
+        below = self.climbed[-1] if self.climbed else None
+        run.previous = below.model if below is not None and below.analysis else ""
         try:
             run.obtain_model()
             look = self._looks(run)
@@ -185,6 +187,7 @@ class Ladder:
                 plan=replace(known.plan, looks=(samples,), gates=ladder_gates.CONFIRMATION_GATES),
                 samples=None,
                 series=CONFIRMATION,
+                recorded_as=f"{model} · {CONFIRMATION}",
                 label=f"{model}, confirmation, ",
                 arms=tuple(
                     replace(arm, streams=tuple(stream + STREAM_SHIFT for stream in arm.streams))
@@ -192,6 +195,7 @@ class Ladder:
                 ),
             )
         )
+        run.row = replace(run.row, exploratory=self.top.is_exploratory)
         logger.info("rung %s is DETECTED: %d fresh samples a cell to confirm it", model, samples)
         rung = next(found for found in self.settings.rungs if found.model == model)
         unfit = None
@@ -232,8 +236,8 @@ class Ladder:
 
     @property
     def look(self) -> int:
-        """The largest look that any rung took."""
-        return max(rung.look for rung in self.climbed)
+        """The largest look that any rung took; 0 when none was measured."""
+        return max(rung.look if rung.analysis else 0 for rung in self.climbed)
 
     def _record_step(
         self, step_id: str, experiment: str, config: Mapping[str, object], *, model: str, **known: Any

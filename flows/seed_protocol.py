@@ -44,10 +44,17 @@ class Protocol:
     """Stop at this many samples a cell; None for the last look."""
     series: str = ""
     """Texts and tapes of their own within the study, such as a confirmation's; empty for the first."""
+    recorded_as: str = ""
+    """Under which name of a model rows and decisions stand, where it is not the model's own."""
     label: str = ""
     """Before the names of looks, where a run takes several models."""
     conversations: tuple[Conversation, ...] = ()
     """Held with the treatments beside the single-turn prompts."""
+
+    @property
+    def name(self) -> str:
+        """What rows and decisions call the model."""
+        return self.recorded_as or self.model
 
     @property
     def looks(self) -> tuple[int, ...]:

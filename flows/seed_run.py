@@ -81,6 +81,8 @@ class Run:
     device: str
     frozen_at: datetime
     """When the declared plan was frozen, UTC."""
+    previous: str = ""
+    """The model before this one on a ladder, if it was measured."""
     oldest: datetime | None = None
     """When the first of the texts was made, UTC."""
     model: generation.Model | None = None
@@ -171,13 +173,13 @@ class Run:
 
     def step(self, experiment: str, *, reason: str | None = None, **known: Any) -> StepRow:
         """A row of the `step` table; `known` are its fields."""
-        config = known.get("config", {"experiment": experiment, "model": self.protocol.model})
+        config = known.get("config", {"experiment": experiment, "model": self.protocol.name})
         return StepRow(
             step_id=known.get("step_id", fingerprint(config)),
             study=self.protocol.study,
             experiment=experiment,
             arm=known.get("arm"),
-            model=known.get("model", self.protocol.model),
+            model=known.get("model", self.protocol.name),
             seed=known.get("seed"),
             config=canonical(config),
             code=known.get("code", ""),
@@ -312,7 +314,7 @@ class Run:
         config = {"look": look, "model_digest": self.digest, "measured": self.measured}
         step = self.step("analyse", step_id=key, config=config, code=seed_analysis.analysis_code())
         rows: list[Record] = [step, PlanStepRow(plan_hash=self.row.plan_hash, step_id=key)]
-        rows += seed_analysis.result_rows(body, step_id=key, study=p.study, model=p.model, look=look)
+        rows += seed_analysis.result_rows(body, step_id=key, study=p.study, model=p.name, look=look)
         rows += seed_analysis.similarity_rows(body, look)
         self.record(f"tests of {self.at(look)}", rows)
 
@@ -337,7 +339,7 @@ class Run:
             Standing(
                 study=self.protocol.study,
                 profile=self.protocol.profile,
-                model=self.protocol.model,
+                model=self.protocol.name,
                 plan_hash=self.row.plan_hash,
                 run_id=self.row.run_id,
                 exploratory=self.is_exploratory,
@@ -345,6 +347,7 @@ class Run:
                 look=look,
                 look_index=index + 1,
                 looks_left=0 if is_last else len(self.looks) - index - 1,
+                previous=self.previous,
             ),
         )
         return self.path[-1].next
@@ -383,7 +386,7 @@ class Run:
         return {
             "run_id": self.row.run_id,
             "study": self.protocol.study,
-            "model": self.protocol.model,
+            "model": self.protocol.name,
             "decisions": told,
             "concluding": [row for row in told if row["look"] == self.path[-1].look],
         }

@@ -1,7 +1,8 @@
 """Results of measured steps as small JSON files, addressed by fingerprint and checked by hash.
 
-A product is written whole or not at all, so a killed process leaves nothing half done, and one that does not
-match its checksum is deleted and made again.
+The first line holds the hash and the time of making, which stays when a home is copied. A product is written
+whole or not at all, so a killed process leaves nothing half done, and one that does not match its checksum is
+deleted and made again.
 """
 
 from __future__ import annotations
@@ -34,17 +35,20 @@ class Products:
             raw = path.read_bytes()
         except FileNotFoundError:
             return None
-        digest, _, body = raw.partition(b"\n")
-        if digest.decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
+        head, _, body = raw.partition(b"\n")
+        digest = head.decode("ascii", "replace").split(" ")[0]
+        if digest != hashlib.sha256(body).hexdigest():
             path.unlink(missing_ok=True)
             return None
         return json.loads(body)
 
     def written_at(self, key: str) -> datetime | None:
-        """When the product was written, UTC without a zone; None when it is absent."""
+        """When the product was made, UTC without a zone; None when it is absent."""
         try:
-            return datetime.fromtimestamp(self.path(key).stat().st_mtime, UTC).replace(tzinfo=None)
-        except FileNotFoundError:
+            with self.path(key).open("rb") as file:
+                head = file.readline(200).decode("ascii", "replace")
+            return datetime.fromisoformat(head.split()[1])
+        except (FileNotFoundError, IndexError, ValueError):
             return None
 
     def write(self, key: str, body: object) -> str:
@@ -59,5 +63,6 @@ class Products:
         digest = hashlib.sha256(text).hexdigest()
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, digest.encode() + b"\n" + text)
+        moment = datetime.now(UTC).replace(tzinfo=None).isoformat()
+        write_durably(path, f"{digest} {moment}\n".encode() + text)
         return digest

@@ -96,7 +96,8 @@ def _legend() -> str:
     words = "".join(f"<li>{badge(verdict)} {meaning}</li>" for verdict, meaning in MEANINGS.items())
     return (
         f'<ul class="legend note">{words}'
-        '<li><span class="flag">exploratory</span> changed plan, or samples outside its looks</li>'
+        '<li><span class="flag">exploratory</span> plan or looks other than declared, or the plan is younger '
+        "than its texts</li>"
         '<li><span class="flag">negligible</span> detected, but inside the margin</li></ul>'
     )
 

@@ -40,6 +40,8 @@ def _one(group: Group) -> str:
 def title(group: Group) -> str:
     """Study, profile and model; a plan that is not the declared one says so."""
     parts = [text(group.study), text(group.profile), text(group.model)]
+    if group.has_namesakes:
+        parts.append(f"plan {text(group.plan_hash[:6])}")
     changed = ' <span class="flag">changed plan</span>' if group.is_declared is False else ""
     return " · ".join(parts) + changed
 
@@ -52,8 +54,15 @@ def _answer(group: Group, step: Row) -> str:
         f'<div>{flags}<span class="gate">{text(step["gate"])}, look {text(step["look"])}</span></div>'
         f'<div><p class="said">{text(step["sentence"] or step["question"])}</p>'
         f"{f'<p class=note>{rests}</p>' if rests else ''}"
-        f'<p class="note">What would change our mind: {_change(step, found, group)}</p></div>'
+        f"{_mind(step, found, group)}</div>"
     )
+
+
+def _mind(step: Row, found: Mapping[str, object], group: Group) -> str:
+    """What would change our mind; nothing where a gate counts and does not test."""
+    if step["verdict"] in ("INCONCLUSIVE", "EQUIVALENT") and not {"effect", "n_to_settle"} & found.keys():
+        return ""
+    return f'<p class="note">What would change our mind: {_change(step, found, group)}</p>'
 
 
 def _rests_on(found: Mapping[str, object]) -> str:

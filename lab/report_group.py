@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,8 @@ class Group:
     path_sql: str
     verdicts: Mapping[tuple[str, int], Row]
     """(family, look) -> the row that concludes it."""
+    has_namesakes: bool = False
+    """Whether another plan of this study, profile and model is in the report too."""
 
     @property
     def name(self) -> str:
@@ -98,10 +101,12 @@ def ask(store: Store, sql: str, parameters: Mapping[str, object] | None = None) 
 
 def read_groups(store: Store) -> list[Group]:
     """Every study, profile, model and plan that a run or a decision names."""
-    return [_group(store, row) for row in ask(store, queries.GROUPS).rows]
+    rows = ask(store, queries.GROUPS).rows
+    named = Counter((row["study"], row["profile"], row["model"]) for row in rows)
+    return [_group(store, row, named[row["study"], row["profile"], row["model"]] > 1) for row in rows]
 
 
-def _group(store: Store, row: Row) -> Group:
+def _group(store: Store, row: Row, has_namesakes: bool) -> Group:
     keys = {"study": row["study"], "model": row["model"], "plan": row["plan_hash"]}
     path = ask(store, queries.PATH, keys)
     plan = json.loads(str(row["plan"])) if row["plan"] is not None else {}
@@ -119,4 +124,5 @@ def _group(store: Store, row: Row) -> Group:
         path=path.rows,
         path_sql=path.sql,
         verdicts={(str(v["family"]), int(str(v["look"]))): v for v in verdicts},
+        has_namesakes=has_namesakes,
     )

@@ -31,21 +31,33 @@ QUALIFY row_number() OVER (
 COMMENT ON VIEW latest_test IS 'Each statistical question at its largest look, from the last analysis of it.';
 
 CREATE OR REPLACE VIEW decision_path AS
-WITH standing AS (
-    SELECT * FROM decision
+WITH asked AS (
+    SELECT *, max(decided_at) OVER (
+        PARTITION BY study, profile, model, plan_hash, exploratory, run_id) AS asked_last
+    FROM decision
+), newest AS (
+    SELECT * FROM asked
+    QUALIFY rank() OVER (
+        PARTITION BY study, profile, model, plan_hash, exploratory ORDER BY asked_last DESC, run_id
+    ) = 1
+), standing AS (
+    SELECT * FROM newest
     QUALIFY row_number() OVER (
-        PARTITION BY study, profile, model, plan_hash, gate, look ORDER BY decided_at DESC, decision_id
+        PARTITION BY study, profile, model, plan_hash, exploratory, gate, look
+        ORDER BY decided_at DESC, decision_id
     ) = 1
 )
 SELECT study, profile, model, plan_hash,
        row_number() OVER (
-           PARTITION BY study, profile, model, plan_hash ORDER BY look, decided_at, decision_id
+           PARTITION BY study, profile, model, plan_hash
+           ORDER BY exploratory DESC, look, decided_at, decision_id
        ) AS position,
        gate, look, verdict, exploratory, negligible, next, next_parameters, sentence, question,
        decision_id, decided_at, launched_flow_run_id
 FROM standing
 ORDER BY study, profile, model, plan_hash, position;
-COMMENT ON VIEW decision_path IS 'Which gates a study passed, in order, with verdict, next step and sentence.';
+COMMENT ON VIEW decision_path IS
+    'Which gates the last run of a plan passed, in order, after those of the last exploratory run under it.';
 
 CREATE OR REPLACE VIEW open_questions AS
 SELECT study, profile, model, family, hypothesis, metric, contrast, look, n, n_to_settle,

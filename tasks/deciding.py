@@ -37,6 +37,8 @@ class Standing:
     look_index: int
     """1 at the first look."""
     looks_left: int
+    previous: str = ""
+    """The model before this one on a ladder, if it was measured."""
 
 
 def walk(home: str, gates: Sequence[Gate], standing: Standing) -> list[DecisionRow]:

@@ -114,6 +114,12 @@ def test_a_planted_effect_is_confirmed_by_fresh_texts_from_tapes_of_their_own(st
     assert store.read(shared).item() == 0
     fresh = "SELECT count(*) FROM seed_draw WHERE tape LIKE '%entropy_ladder-confirmation/%'"
     assert store.read(fresh).item() > 0
+    paths = "SELECT model, list(gate ORDER BY position) AS gates FROM decision_path GROUP BY 1 ORDER BY 1"
+    by_model = {row["model"]: row["gates"] for row in store.read(paths).to_dicts()}
+    assert by_model[MODELS[0]][-2:] == ["climb", "scale_up"]
+    assert (
+        by_model[f"{MODELS[0]} · confirmation"][-1] == "seed_sources"
+    )  # beside the screen, not in its place
 
 
 def test_an_effect_of_the_screen_that_fresh_texts_lack_is_not_confirmed(store: Store) -> None:
@@ -158,6 +164,17 @@ def test_two_equivalent_rungs_in_a_row_end_the_ladder(store: Store) -> None:
     left_out = store.read("SELECT model, reason FROM step WHERE experiment = 'rung' ORDER BY model").rows()
     assert [name for name, _ in left_out] == sorted(MODELS[2:])
     assert all("two rungs in a row" in reason for _, reason in left_out)
+
+
+def test_a_skipped_rung_parts_two_equivalent_ones(store: Store) -> None:
+    def wide(place: int, given: Protocol) -> Protocol:
+        return replace(given, plan=replace(given.plan, margin=3.0))
+
+    with OllamaServer() as server:
+        result = altered(small(server.url, models=(MODELS[0], "nonesuch:1b", *MODELS[1:3])), wide)
+    assert [row["model"] for row in last(result, "climb").values()] == [MODELS[0], *MODELS[1:3]]
+    assert last(result, "climb")[MODELS[1]]["next"] == "next_rung"
+    assert last(result, "climb")[MODELS[2]]["next"] == "ladder_end"
 
 
 def test_a_rung_the_machine_lacks_is_a_row_with_a_reason_and_the_others_go_on(store: Store) -> None:

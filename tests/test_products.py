@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,17 @@ def test_the_machine_says_what_it_is() -> None:
     assert '"duckdb":"2' in found.packages
     assert found.environment_id == machine.environment(device="cpu").environment_id
     assert found.environment_id != machine.environment(device="other").environment_id
+
+
+def test_the_time_of_making_stays_with_a_copy(tmp_path: Path) -> None:
+    products = Products(tmp_path / "home", "generation")
+    products.write("ab12", {"text": "x"})
+    made = products.written_at("ab12")
+    assert made is not None
+    copied = tmp_path / "copy" / "cache"
+    shutil.copytree(tmp_path / "home" / "cache", copied, copy_function=shutil.copyfile)
+    there = Products(tmp_path / "copy", "generation")
+    os.utime(there.path("ab12"), (0, 0))
+    assert there.written_at("ab12") == made
+    assert there.read("ab12") == {"text": "x"}
+    assert there.written_at("cd34") is None

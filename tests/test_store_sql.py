@@ -291,6 +291,24 @@ def test_decision_path_is_in_order_and_keeps_the_last_word_of_a_gate_at_a_look(l
     ]
 
 
+def test_decision_path_is_that_of_the_last_run_after_the_last_exploratory_one(lab: Store) -> None:
+    def decided(name: str, run_id: str, minute: int, exploratory: bool) -> DecisionRow:
+        moment = datetime(2026, 1, 1, 0, minute)
+        return dataclasses.replace(
+            DECISION, decision_id=name, gate=name, run_id=run_id, decided_at=moment, exploratory=exploratory
+        )
+
+    lab.record(
+        [
+            decided("stale", "first", 1, False),
+            decided("stands", "second", 2, False),
+            decided("tried", "third", 3, True),
+        ]
+    )
+    path = lab.read("SELECT gate, exploratory FROM decision_path ORDER BY position")
+    assert path.rows() == [("tried", True), ("stands", False)]
+
+
 def test_open_questions_and_effects_show_the_largest_look_only(lab: Store) -> None:
     earlier = dataclasses.replace(RESULT, step_id="early", look=4, estimate=9.0)
     settled = dataclasses.replace(RESULT, metric="distinct_2", verdict="EQUIVALENT")
