@@ -1,4 +1,4 @@
-"""A file that is there whole or not at all, and still there after the power fails."""
+"""A file that is there whole or not at all, and still there after the power fails; did one change?"""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def write_durably(path: Path, content: bytes) -> None:
             os.unlink(file.name)
             raise
     os.replace(file.name, path)
+
+
+def file_state(path: Path) -> tuple[int, ...]:
+    """What changes whenever anyone writes to a file or replaces it: device, inode, size, time."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

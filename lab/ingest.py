@@ -194,7 +194,7 @@ def take(
 def _claim(con: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> list[Batch]:
     """Enter in `batch` those that are not there, and return them."""
     ids = [[batch.batch_id for batch in batches]]
-    known = con.execute("SELECT batch_id FROM batch WHERE batch_id IN (SELECT unnest($1))", ids).fetchall()
+    known = con.execute("SELECT batch_id FROM batch WHERE list_contains($1, batch_id)", ids).fetchall()
     old = {row[0] for row in known}
     new = [batch for batch in batches if batch.batch_id not in old]
     if new:

@@ -24,6 +24,7 @@ import polars as pl
 import pyarrow as pa
 
 from lab import ingest, lock, readonly, tables
+from lab.durable import file_state
 from lab.errors import UsageError
 from lab.ingest import DrainReport
 from lab.outbox import Outbox, copy_synced, sync_directory
@@ -76,6 +77,7 @@ class Store:
         self._lock_path = self.home / "lab.lock"
         self._leave_alone_until = 0.0
         self._pause_seconds = 0.0
+        self._left_as: tuple[int, ...] | None = None
 
     def record(self, rows: Sequence[Record], *, drain: bool = True) -> str:
         """Make rows durable and return their batch id; rows of an existing key are replaced.
@@ -204,7 +206,7 @@ class Store:
                 temporary.unlink(missing_ok=True)
                 why = f"cannot write a snapshot ({error.strerror}); the old one stands"
                 raise OSError(error.errno, why, str(self.snapshot_path)) from error
-            # a shell that opened the old snapshot to write may have left a log; it is not the new file's
+            # a shell that wrote to the old snapshot may have left a log; it is not the new file's
             Path(f"{self.snapshot_path}.wal").unlink(missing_ok=True)
             os.replace(temporary, self.snapshot_path)
             sync_directory(self.home)
@@ -257,9 +259,12 @@ class Store:
         """The database, made or brought up to date, for one batch."""
         if not self.path.exists():
             self._create()
+        now = file_state(self.path)
         with _connection(self.path) as con:
-            tables.prepare(con, _template().schema, self.path)
+            if now != self._left_as:
+                tables.prepare(con, _template().schema, self.path)
             yield con
+        self._left_as = file_state(self.path)
 
     def _create(self) -> None:
         """Make the database under another name first: a kill half-way leaves no broken file."""

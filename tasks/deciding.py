@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from prefect import runtime, task
@@ -143,16 +144,16 @@ def _show(gate: Gate, row: DecisionRow, evidence: Evidence) -> None:
 
 def show_path(path: Sequence[DecisionRow]) -> None:
     """The whole path as one page of the run: every gate at every look, the last one first."""
-    table = "\n".join(
-        f"| {row.model} | {row.look} | {row.gate} "
-        f"| **{row.verdict}**{' (exploratory)' if row.exploratory else ''} "
-        f"| {row.sentence} | {row.next} |"
-        for row in reversed(path)
-    )
+    lines = []
+    for (model, look), rows in groupby(reversed(path), key=lambda row: (row.model, row.look)):
+        lines.append(f"## {model}, look {look}")
+        for row in rows:
+            flag = " (exploratory)" if row.exploratory else ""
+            lines.append(f"- **{row.verdict}**{flag} `{row.gate}`: {row.sentence}. Next: {row.next}")
     last = path[-1]
     create_markdown_artifact(
         key=re.sub(r"[^a-z0-9]+", "-", f"{last.study}-verdicts".lower()),
-        markdown="| model | look | gate | verdict | in words | next |\n" + "| --- " * 6 + f"|\n{table}",
+        markdown="\n".join(lines),
         description=f"{last.gate}: {last.verdict} at look {last.look} ({last.model}). Next: {last.next}.",
     )
 
