@@ -4,37 +4,25 @@ A rung is an `EmbeddedSpec`. All rungs share tokeniser, text, steps and tokens, 
 size alone; `models.pretrain` is the network and its training loop. This file needs no torch until `train`
 is called, so flows can name a rung and look up a trained one cheaply.
 
-A trained model is a directory: what `transformers` loads, plus `trained.json` with spec, text hash, scores,
-log and the SHA-256 of every file. It is written under a temporary name and renamed last, so it is there
-whole or not at all; `load_trained` gives None for anything damaged and the caller trains again.
+A trained model is a directory of `models.kept`: what `transformers` loads, and a manifest with spec, hash of
+the text, scores and log; `load_trained` gives None for anything damaged and the caller trains again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from models.english import Corpus, pydoc_english
-
-if TYPE_CHECKING:
-    from models.pretrain import Pretrained
+from models.kept import keep, load_kept
 
 MAX_POSITIONS = 1024
 """Prompt and continuation together; rotary positions need no weights for them."""
-MANIFEST = "trained.json"
 _BYTE_ALPHABET = 256
-_IDENTITY = ("model.safetensors", "tokenizer.json")
-"""Files whose hashes make the digest: what decides a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +251,7 @@ def train(
         "cpu_seconds": time.process_time() - cpu,
         "log": [dataclasses.asdict(point) for point in pretrained.log],
     }
-    _keep(pretrained, directory, body)
+    keep(directory, pretrained.save, body)
     trained = load_trained(directory)
     if trained is None:
         raise OSError(f"{directory} does not read back as it was written; check the disk and train again")
@@ -275,13 +263,10 @@ def load_trained(directory: Path) -> TrainedModel | None:
 
     Every file named in the manifest is hashed, and so is the manifest.
     """
+    body = load_kept(directory)
+    if body is None:
+        return None
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        body = manifest["body"]
-        if manifest["sha256"] != _text_sha256(body):
-            return None
-        if any(_file_sha256(directory / name) != digest for name, digest in body["files"].items()):
-            return None
         fields = {field.name for field in dataclasses.fields(TrainedModel)} - {"directory", "spec", "log"}
         return TrainedModel(
             **{name: body[name] for name in fields},
@@ -289,29 +274,5 @@ def load_trained(directory: Path) -> TrainedModel | None:
             spec=EmbeddedSpec(**body["spec"]),
             log=tuple(TrainPoint(**point) for point in body["log"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # damaged, or written by a version with other fields: either way, train again
-
-
-def _keep(pretrained: Pretrained, directory: Path, body: dict[str, object]) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
-        fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
-        pretrained.save(fresh)
-        files = {path.name: _file_sha256(path) for path in sorted(fresh.iterdir())}
-        digest = _text_sha256({name: files[name] for name in _IDENTITY})
-        body = {**body, "files": files, "digest": digest}
-        manifest = {"sha256": _text_sha256(body), "body": body}
-        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if directory.exists():
-            os.replace(directory, old)  # a directory cannot be renamed over one that holds files
-        os.replace(fresh, directory)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _text_sha256(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (ValueError, KeyError, TypeError):
+        return None  # written by a version with other fields: train again

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -58,16 +58,44 @@ class Pretrained:
 
     def save(self, directory: Path) -> None:
         """Write what `AutoModelForCausalLM` and `AutoTokenizer` load."""
-        self.model.save_pretrained(directory)
-        fast: Any = PreTrainedTokenizerFast  # untyped in transformers
-        fast(
-            tokenizer_object=self.tokenizer,
-            bos_token=END_OF_TEXT,
-            eos_token=END_OF_TEXT,
-            pad_token=END_OF_TEXT,
-            model_max_length=MAX_POSITIONS,
-            clean_up_tokenization_spaces=False,
-        ).save_pretrained(directory)
+        save_model(self.model, self.tokenizer, directory, max_length=MAX_POSITIONS)
+
+
+class Schedule(Protocol):
+    """What the training loop reads of a spec; the fields are explained in `EmbeddedSpec`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def evaluations(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def save_model(model: Any, tokenizer: Tokenizer, directory: Path, *, max_length: int) -> None:
+    """Write what `AutoModelForCausalLM` and `AutoTokenizer` load; the end of text is every special token."""
+    model.save_pretrained(directory)
+    fast: Any = PreTrainedTokenizerFast  # untyped in transformers
+    fast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(directory)
 
 
 def pretrain(
@@ -95,9 +123,9 @@ def pretrain(
             f"the training text has {len(fit_on)} tokens; block_size {spec.block_size} needs more than that: "
             "use a longer text or a smaller block_size"
         )
-    with _reproducible(spec.seed):
+    with reproducible(spec.seed):
         model: Any = LlamaForCausalLM(llama_config(spec))
-        log = _fit(model, spec, fit_on, held, report)
+        log = fit(model, spec, fit_on, held, report)
     trigram = fit_trigram(fit_on.tolist(), spec.vocab_size)
     return Pretrained(
         model=model,
@@ -164,13 +192,25 @@ def stream_nats(model: torch.nn.Module, tokens: torch.Tensor, block_size: int, *
     return nats
 
 
-def _fit(
+def fit(
     model: torch.nn.Module,
-    spec: EmbeddedSpec,
+    spec: Schedule,
     fit_on: torch.Tensor,
     held: torch.Tensor,
     report: Callable[[TrainPoint], None] | None,
 ) -> list[TrainPoint]:
+    """Train on windows drawn from a stream of tokens; returns the points that were evaluated.
+
+    Parameters
+    ----------
+    fit_on, held
+        Streams of token ids, (tokens,).
+
+    Raises
+    ------
+    ValueError
+        When the loss stops being a number.
+    """
     optimizer = _optimizer(model, spec)
     draws = torch.Generator().manual_seed(spec.seed)
     stops = {spec.steps * i // spec.evaluations for i in range(spec.evaluations + 1)}
@@ -218,7 +258,7 @@ def _losses(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.T
     return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")  # (batch * time,)
 
 
-def _learning_rate(spec: EmbeddedSpec, iteration: int) -> float:
+def _learning_rate(spec: Schedule, iteration: int) -> float:
     """Linear warm-up, then half a cosine from the peak to a twentieth of it."""
     if iteration < spec.warmup_steps:
         return spec.learning_rate * (iteration + 1) / spec.warmup_steps
@@ -226,7 +266,7 @@ def _learning_rate(spec: EmbeddedSpec, iteration: int) -> float:
     return spec.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _optimizer(model: torch.nn.Module, spec: EmbeddedSpec) -> torch.optim.AdamW:
+def _optimizer(model: torch.nn.Module, spec: Schedule) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.dim() > 1]
     gains = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": gains, "weight_decay": 0.0}]
@@ -255,7 +295,8 @@ def llama_config(spec: EmbeddedSpec) -> LlamaConfig:
 
 
 @contextlib.contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
+def reproducible(seed: int) -> Iterator[None]:
+    """Fixed random state and thread count; the caller's come back afterwards."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -21,7 +21,6 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.embedded import (
-    MANIFEST,
     RUNGS,
     EmbeddedSpec,
     TrainedModel,
@@ -31,6 +30,7 @@ from models.embedded import (
     train,
 )
 from models.english import Corpus, pydoc_english, split_topics
+from models.kept import MANIFEST
 from models.pretrain import stream_nats, token_stream, train_tokenizer
 from models.trigram import fit_trigram, probability, total_nats
 

@@ -1,0 +1,75 @@
+"""A trained model as a directory that can be checked: what was saved, and a manifest with every file's hash.
+
+It is written under a temporary name and renamed last, so it is there whole or not at all; what does not read
+back as it was written counts as absent, and the caller trains again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "trained.json"
+IDENTITY = ("model.safetensors", "tokenizer.json")
+"""Files whose hashes make the digest: what decides a text or a loss."""
+
+
+def keep(directory: Path, save: Callable[[Path], None], body: Mapping[str, object]) -> None:
+    """Save a model and its manifest at `directory`, replacing what is there.
+
+    Parameters
+    ----------
+    save
+        Writes the model's files, those of `IDENTITY` among them, into the folder it is given.
+    body
+        What the manifest says beside `files` and `digest`, as plain data.
+
+    Raises
+    ------
+    OSError
+        The disk is full or the folder cannot be written; what was there stands.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
+        fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
+        save(fresh)
+        files = {path.name: _file_sha256(path) for path in sorted(fresh.iterdir())}
+        digest = _text_sha256({name: files[name] for name in IDENTITY})
+        whole = {**body, "files": files, "digest": digest}
+        manifest = {"sha256": _text_sha256(whole), "body": whole}
+        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        if directory.exists():
+            os.replace(directory, old)  # a directory cannot be renamed over one that holds files
+        os.replace(fresh, directory)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_kept(directory: Path) -> dict[str, Any] | None:
+    """The manifest's body, or None when the model is absent, incomplete or not what was written.
+
+    Every file named in the manifest is hashed, and so is the manifest.
+    """
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        body: dict[str, Any] = manifest["body"]
+        if manifest["sha256"] != _text_sha256(body):
+            return None
+        if any(_file_sha256(directory / name) != digest for name, digest in body["files"].items()):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # damaged, or of another program: either way, train again
+    return body
+
+
+def _text_sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
