@@ -1,0 +1,215 @@
+"""Sentence losses against lm-evaluation-harness, layer sweep against naive: `python -m benchmarks.losses`.
+
+Both sides of a ratio run in one process on one torch thread, on the same model and strings, one after
+the other in each run; times are CPU seconds of the process, which other processes touch less. The
+strings are CLDR sentences, the models random weights in the shape of the embedded ones (4 blocks, width
+128, 1,024 tokens), the same with 12 blocks, and for the losses distilgpt2's (6 blocks, width 768, 50,257
+tokens), with windows of 256.
+
+lm-evaluation-harness (`pip install 'overnight-ladder[bench]'`) is timed by `HFLM.loglikelihood_rolling` with
+its default of one window a batch and with more; tokenising counts on both sides.
+
+A naive sweep quantises to 4 bits anew for each of the 2 L + 2 variants; quantising, checksums and restoring
+count on both sides. "scored as ours" scores each variant whole by `sentence_losses`, so its ratio holds what
+sharing prefixes saves and nothing else: at best 0.60 and 0.56 for 4 and 12 blocks, before the head,
+which runs as often on both sides. "plain" is the loop one writes first: 8 windows a batch in the order of the
+texts, all logits, cross-entropy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812  (its usual name)
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from models.blocks import blocks_of
+from models.cldr import cldr_corpus
+from models.layer_sweep import layer_sweep, quantised_blocks, sweep_variants
+from models.losses import Encoded, encode, sentence_losses
+from models.pretrain import END_OF_TEXT, train_tokenizer
+from models.quant_spec import QuantSpec
+from models.quantize import quantized
+from models.windows import FloatArray
+
+HARNESS_BATCHES = (1, 8, 64)
+"""1 is its default."""
+try:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+except ImportError:
+    HFLM = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to time."""
+
+    name: str
+    model: Any
+    texts: list[str]
+    runs: int
+
+
+def sentences(documents: int) -> list[str]:
+    """CLDR sentences of every language in turn."""
+    corpus = cldr_corpus(documents=documents)
+    return [text for row in zip(*corpus.texts.values(), strict=True) for text in row]
+
+
+def tokenizer_of(texts: list[str]) -> Any:
+    """Byte-level BPE of 1,024 tokens trained on the strings."""
+    fast: Any = PreTrainedTokenizerFast
+    return fast(
+        tokenizer_object=train_tokenizer(texts, 1024),
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+    )
+
+
+def network(layers: int, width: int, heads: int, vocabulary: int) -> Any:
+    """Random weights in GPT-2's shape with a window of 256."""
+    torch.manual_seed(0)
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    shape = {"n_layer": layers, "n_embd": width, "n_head": heads, "vocab_size": vocabulary}
+    return GPT2LMHeadModel(GPT2Config(n_positions=256, **shape, **special)).train(False)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """CPU time of one call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def spread(values: Sequence[float]) -> str:
+    """Smallest, median and largest."""
+    return f"{min(values):7.3f} {statistics.median(values):7.3f} {max(values):7.3f}"
+
+
+def harness_nats(model: Any, tokenizer: Any, texts: list[str], batch: int) -> list[float]:
+    """Log-likelihoods by lm-evaluation-harness, its progress bars and prints unseen."""
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        harness = HFLM(
+            pretrained=model, tokenizer=tokenizer, batch_size=batch, add_bos_token=False, device="cpu"
+        )
+        requests = [
+            Instance(request_type="loglikelihood_rolling", doc={}, arguments=(text,), idx=i)
+            for i, text in enumerate(texts)
+        ]
+        return harness.loglikelihood_rolling(requests, disable_tqdm=True)  # type: ignore[no-any-return]
+
+
+def report_harness(subject: Subject, tokenizer: Any) -> None:
+    """Print seconds of ours and theirs, their ratio, and the largest difference in bits per byte."""
+    model, texts = subject.model, subject.texts
+
+    def ours() -> Any:
+        return sentence_losses(model, encode(tokenizer, texts, block_size=256, prefix_id=0))
+
+    found = ours()
+    for batch in HARNESS_BATCHES:
+        nats = np.array(harness_nats(model, tokenizer, texts, batch))  # and loads kernels
+        runs = [
+            (seconds(ours), seconds(lambda b=batch: harness_nats(model, tokenizer, texts, b)))
+            for _ in range(subject.runs)
+        ]
+        apart = np.abs(-nats / np.log(2) - found.bits).max() / found.n_bytes.mean()
+        cells = [[a for a, _ in runs], [b for _, b in runs], [b / a for a, b in runs]]
+        print(f"{subject.name:17} {batch:14}   {'   '.join(map(spread, cells))}   {apart:.1e}", flush=True)
+
+
+def four_bits(model: Any) -> Callable[[Sequence[int]], contextlib.AbstractContextManager[object]]:
+    """Quantises the given blocks to 4 bits in groups of 128; nothing for none."""
+
+    def apply(blocks: Sequence[int]) -> contextlib.AbstractContextManager[object]:
+        if not blocks:
+            return contextlib.nullcontext()
+        return quantized(model, QuantSpec(bits=4, blocks=tuple(blocks)))
+
+    return apply
+
+
+def plain_bits(model: Any, encoded: Encoded) -> FloatArray:
+    """(sentences,) by the plain loop."""
+    bits = np.zeros(len(encoded))
+    for first in range(0, len(encoded.inputs), 8):
+        inputs, targets = encoded.inputs[first : first + 8], encoded.targets[first : first + 8]
+        width = max(map(len, inputs))
+        ids, labels = (
+            torch.zeros(len(inputs), width, dtype=torch.long),
+            torch.full((len(inputs), width), -100),
+        )
+        mask = torch.zeros_like(ids)
+        for row, (x, y) in enumerate(zip(inputs, targets, strict=True)):
+            ids[row, : len(x)], mask[row, : len(x)] = torch.from_numpy(x), 1
+            labels[row, len(x) - len(y) : len(x)] = torch.from_numpy(y)
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=mask).logits
+            nats = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(1)
+        np.add.at(bits, encoded.owner[first : first + 8], nats.double().numpy() / np.log(2))
+    return bits
+
+
+def report_sweep(subject: Subject, tokenizer: Any) -> None:
+    """Print seconds of the sweep and of a naive one, ours / theirs, and the largest relative difference."""
+    model = subject.model
+    encoded = encode(tokenizer, subject.texts, block_size=256, prefix_id=0)
+    apply = four_bits(model)
+    variants = sweep_variants(len(blocks_of(model)))
+
+    def naive(score: Callable[[], FloatArray]) -> FloatArray:
+        rows = []
+        for variant in variants:
+            with apply([i for i, quantised in enumerate(variant) if quantised]):
+                rows.append(score())
+        return np.array(rows)
+
+    def ours() -> FloatArray:
+        found = layer_sweep(model, encoded, quantised_blocks(model, apply))
+        return np.concatenate([[found.untouched, found.quantised], found.only, found.protected])
+
+    ways = {
+        "scored as ours": lambda: sentence_losses(model, encoded).bits,
+        "plain": lambda: plain_bits(model, encoded),
+    }
+    for way, score in ways.items():
+        apart = np.abs(ours() / naive(score) - 1).max()
+        runs = [(seconds(ours), seconds(lambda s=score: naive(s))) for _ in range(subject.runs)]
+        cells = [[a for a, _ in runs], [b for _, b in runs], [a / b for a, b in runs]]
+        print(f"{subject.name:17} {way:14}   {'   '.join(map(spread, cells))}   {apart:.1e}", flush=True)
+
+
+def main() -> None:
+    """Print both tables; each cell is smallest, median and largest over runs."""
+    torch.set_num_threads(1)
+    texts = sentences(10)
+    tokenizer = tokenizer_of(texts)
+    small = Subject("4 x 128, 1,024", network(4, 128, 4, 1024), texts, runs=3)
+    deep = Subject("12 x 128, 1,024", network(12, 128, 4, 1024), texts[:60], runs=2)
+    large = Subject("6 x 768, 50,257", network(6, 768, 12, 50257), texts[:20], runs=1)
+    clocks = (f"{'our seconds':23}", f"{'their seconds':23}")
+    if HFLM is None:
+        print("lm_eval is not installed: pip install 'overnight-ladder[bench]' times it too; skipped")
+    else:
+        print(
+            f"{'against lm_eval':17} {'batch':>14}   {clocks[0]}   {clocks[1]}   {'theirs / ours':23}   apart"
+        )
+        for subject in (small, large):
+            report_harness(subject, tokenizer)
+    print(f"{'layer sweep':17} {'naive':14}   {clocks[0]}   {clocks[1]}   {'ours / theirs':23}   apart")
+    for subject in (small, deep):
+        report_sweep(subject, tokenizer)
+
+
+if __name__ == "__main__":
+    main()
