@@ -49,8 +49,9 @@ def show_plan(home: Path, name: str | None, profile: str, assignments: Sequence[
         elif declared.plan_hash != plan_hash(plan):
             fields = ", ".join(row.field for row in deviations(plan, declared))
             print(f"  departs from the frozen plan {declared.plan_hash} in {fields}: exploratory")
-        if settings.samples not in (None, plan.looks[-1]):
-            print(f"  stops at {settings.samples} samples a cell, not at the looks {plan.looks}: exploratory")
+        stop = getattr(settings, "samples", None)
+        if stop not in (None, plan.looks[-1]):
+            print(f"  stops at {stop} samples a cell, not at the looks {plan.looks}: exploratory")
 
 
 def run_study(
@@ -91,9 +92,9 @@ def run_study(
 def is_invalid(study: Study, decisions: Sequence[dict[str, Any]]) -> bool:
     """Whether the study's question has no answer: its gate is INVALID, or the tree stopped before it."""
     last = decisions[-1]
-    if last["gate"] == study.primary_gate:
-        return bool(last["verdict"] == "INVALID")
-    return bool(last["next"] == STOP)
+    at_last = [row for row in decisions if (row["model"], row["look"]) == (last["model"], last["look"])]
+    answers = [row for row in at_last if row["gate"] == study.primary_gate]
+    return bool(answers[-1]["verdict"] == "INVALID" if answers else last["next"] == STOP)
 
 
 PATH = """

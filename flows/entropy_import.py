@@ -26,7 +26,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import entropy_gates
-from flows.run_row import open_row
+from flows.run_row import open_row, publish, told
 from lab.earlier_formats import read_earlier
 from lab.earlier_results import EarlierFile, Part
 from lab.gates import IMPOSSIBLE, STOP, Comparison, Gate, Route, Rule
@@ -35,8 +35,8 @@ from lab.machine import environment
 from lab.plan import Plan, deviations, freeze, plan_hash, plan_row, read_declared
 from lab.products import Products
 from lab.records import DecisionRow, RunRow, StudyRow
-from lab.runs import closed, reconcile
-from lab.store import Store, StoreLockedError
+from lab.runs import closed
+from lab.store import Store
 from lab.tables import utc_now
 from tasks import importing
 from tasks.deciding import Standing, show_path, walk
@@ -182,7 +182,7 @@ def entropy_import(files: list[str]) -> State[dict[str, Any]]:
     found = {file.sha256: file for file in [read_earlier(Path(name)) for name in files]}
     home = resolve_home()
     parts = [told for file in found.values() for told in import_file(home, file)]
-    _publish(home)
+    publish(home)
     last = [part["decisions"][-1] for part in parts if part["decisions"]]
     message = "; ".join(f"{row['model']}: {row['gate']} {row['verdict']}" for row in last)
     return Completed(message=message, data={"study": NAME, "parts": parts})
@@ -282,17 +282,6 @@ def _standing(used: Plan, place: Place, run: RunRow, analysis: str) -> Standing:
 def _told(place: Place, path: Sequence[DecisionRow]) -> dict[str, Any]:
     """A part and what was decided about it, as plain data."""
     part, file = place.part, place.file
-    wanted = (
-        "decision_id",
-        "model",
-        "gate",
-        "look",
-        "verdict",
-        "exploratory",
-        "negligible",
-        "sentence",
-        "next",
-    )
     return {
         "file": str(file.path),
         "format": file.format,
@@ -304,14 +293,5 @@ def _told(place: Place, path: Sequence[DecisionRow]) -> dict[str, Any]:
         "samples": importing.samples_a_cell(part),
         "metrics": "computed from the texts" if file.is_whole else "as stored in the file",
         "not_read": list(file.unread),
-        "decisions": [{name: getattr(row, name) for name in wanted} for row in path],
+        "decisions": told(path),
     }
-
-
-def _publish(home: Path) -> None:
-    store = Store(home)
-    try:
-        reconcile(store)
-        store.snapshot(wait_seconds=30.0)
-    except StoreLockedError as error:
-        logger.warning("%s; the rows wait in the outbox, `ladder drain` brings them in", error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,23 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows.run_row import open_row
+from flows import run_row
+from flows.run_row import open_run
 from flows.seed_protocol import Protocol, seed_design
 from lab.fingerprint import canonical, fingerprint
-from lab.gates import STOP
-from lab.home import resolve_home
-from lab.machine import environment
-from lab.plan import deviations, freeze, plan_row, read_declared
 from lab.products import Products
-from lab.records import DecisionRow, PlanStepRow, Record, RunRow, StepRow, StudyRow
-from lab.runs import closed, reconcile
-from lab.store import Store, StoreLockedError
+from lab.records import DecisionRow, PlanStepRow, Record, RunRow, StepRow
 from lab.tables import utc_now
 from models.backends import BackendError
 from models.embedded import RUNGS, load_trained
 from models.entropy import Draw
 from tasks import conversations, generation, measuring, seed_analysis, training
-from tasks.deciding import Standing, show_path, walk
+from tasks.deciding import Standing, walk
 from tasks.identifying import identify
 from tasks.progress import Progress
 from tasks.recording import record, seed_rows
@@ -49,26 +43,22 @@ def begin(protocol: Protocol) -> Run:
     UsageError
         For a home that cannot be written or a frozen plan that is damaged.
     """
-    home = resolve_home()
-    plan, now = protocol.plan, utc_now()
-    declared = read_declared(home, plan.study, plan.profile) or freeze(home, protocol.default, now=now)
-    departs = deviations(plan, declared)
-    place = environment(device="server" if protocol.backend == "ollama" else "cpu")
-    row = open_row(
-        plan,
+    opened = open_run(
+        protocol.plan,
+        protocol.default,
+        question=protocol.question,
+        text=protocol.text,
         model=protocol.model,
         settings=protocol.settings,
-        environment_id=place.environment_id,
-        exploratory=bool(departs),
-        now=now,
+        device="server" if protocol.backend == "ollama" else "cpu",
     )
-    study = StudyRow(study=plan.study, question=protocol.question, text=protocol.text)
-    rows: list[Record] = [study, plan_row(plan, declared, now=now), place, row]
-    record(str(home), "run", unwalked([*rows, *departs]))
-    if departs:
-        fields = ", ".join(row.field for row in departs)
-        logger.warning("this run departs from the frozen plan (%s): exploratory", fields)
-    return Run(protocol=protocol, home=home, row=row, device=place.device, frozen_at=declared.frozen_at)
+    return Run(
+        protocol=protocol,
+        home=opened.home,
+        row=opened.row,
+        device=opened.device,
+        frozen_at=opened.frozen_at,
+    )
 
 
 @dataclass
@@ -119,31 +109,8 @@ class Run:
     @contextmanager
     def closing(self) -> Iterator[None]:
         """Close the run's row whatever happens; after a whole run, bring everything into the database."""
-        try:
+        with run_row.closing(self.home, self.row, self.path, self.protocol.plan.gates[-1].name):
             yield
-        finally:
-            error = sys.exception()
-            Store(self.home).record([closed(self.row, *self._end(error))])
-        show_path(self.path)
-        self._publish()
-
-    def _end(self, error: BaseException | None) -> tuple[str, str | None]:
-        """State and note of the run's row."""
-        if isinstance(error, Exception):
-            return "failed", f"{type(error).__name__}: {error}"
-        if error is not None:  # Ctrl-C, or Prefect's signal that the run was cancelled
-            return "cancelled", "interrupted; run it again to go on where it stopped"
-        last = self.path[-1]
-        is_asked = last.gate == self.protocol.plan.gates[-1].name
-        return ("stopped" if last.next == STOP and not is_asked else "completed"), None
-
-    def _publish(self) -> None:
-        store = Store(self.home)
-        try:
-            reconcile(store)
-            store.snapshot(wait_seconds=30.0)
-        except StoreLockedError as error:
-            logger.warning("%s; the rows wait in the outbox, `ladder drain` brings them in", error)
 
     def obtain_model(self) -> None:
         """Train or find the embedded model, or ask the backend which model it has."""
@@ -366,27 +333,8 @@ class Run:
 
     def summary(self) -> str:
         """The last decision in a sentence."""
-        last = self.path[-1]
-        return f"{last.gate} {last.verdict} at look {last.look}. {last.sentence}. Next: {last.next}"
+        return run_row.summary(self.path)
 
     def result(self) -> dict[str, Any]:
         """The decisions in order, and those of the last look, as plain data."""
-        wanted = (
-            "decision_id",
-            "model",
-            "gate",
-            "look",
-            "verdict",
-            "exploratory",
-            "negligible",
-            "sentence",
-            "next",
-        )
-        told = [{name: getattr(row, name) for name in wanted} for row in self.path]
-        return {
-            "run_id": self.row.run_id,
-            "study": self.protocol.study,
-            "model": self.protocol.name,
-            "decisions": told,
-            "concluding": [row for row in told if row["look"] == self.path[-1].look],
-        }
+        return run_row.result(self.row, self.protocol.name, self.path)

@@ -215,6 +215,25 @@ class MetricRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SentenceLossRow:
+    """What one aligned sentence costs a model, from which every loss metric can be computed again."""
+
+    table: ClassVar[str] = "sentence_loss"
+    key: ClassVar[tuple[str, ...]] = ("step_id", "language", "sentence")
+    step_id: str
+    language: str
+    sentence: str
+    document: str
+    bits: float | None
+    tokens: int | None
+    bytes: int
+    characters: int
+    kl_bits: float | None
+    flips: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TestResultRow:
     """One statistical answer; the fields after `look` are those of `stats.rows.TestRow`."""
 
@@ -321,6 +340,7 @@ Record = (
     | SeedDrawRow
     | TrainLogRow
     | MetricRow
+    | SentenceLossRow
     | TestResultRow
     | DecisionRow
     | ArtifactRow
@@ -338,6 +358,7 @@ RECORDS: tuple[type[Record], ...] = (
     SeedDrawRow,
     TrainLogRow,
     MetricRow,
+    SentenceLossRow,
     TestResultRow,
     DecisionRow,
     ArtifactRow,

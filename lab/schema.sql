@@ -248,6 +248,36 @@ COMMENT ON COLUMN metric.name IS 'Name of the metric, with its unit where it has
 COMMENT ON COLUMN metric.value IS 'The number; NULL when it is undefined.';
 COMMENT ON COLUMN metric.reason IS 'Why there is no number; NULL when there is one.';
 
+CREATE TABLE IF NOT EXISTS sentence_loss (
+    step_id VARCHAR NOT NULL CHECK (step_id <> ''),
+    language VARCHAR NOT NULL CHECK (language <> ''),
+    sentence VARCHAR NOT NULL CHECK (sentence <> ''),
+    document VARCHAR NOT NULL CHECK (document <> ''),
+    bits DOUBLE CHECK (isfinite(bits)) CHECK (bits >= 0),
+    tokens BIGINT CHECK (tokens >= 1),
+    bytes BIGINT NOT NULL CHECK (bytes >= 1),
+    characters BIGINT NOT NULL CHECK (characters >= 1),
+    kl_bits DOUBLE CHECK (isfinite(kl_bits)),
+    flips BIGINT CHECK (flips >= 0),
+    reason VARCHAR CHECK (reason <> ''),
+    PRIMARY KEY (step_id, language, sentence),
+    CHECK ((bits IS NULL) <> (reason IS NULL))
+);
+COMMENT ON TABLE sentence_loss IS 'What one aligned sentence costs a model, or the reason why that is unknown.';
+COMMENT ON COLUMN sentence_loss.step_id IS 'The model as evaluated: weights, quantisation, corpus.';
+COMMENT ON COLUMN sentence_loss.language IS 'Code of the language.';
+COMMENT ON COLUMN sentence_loss.sentence IS 'Id that the sentence has in every language.';
+COMMENT ON COLUMN sentence_loss.document IS 'Document of the sentence: the cluster that is resampled.';
+COMMENT ON COLUMN sentence_loss.bits IS 'Sum of -log2 p over the tokens of the sentence.';
+COMMENT ON COLUMN sentence_loss.tokens IS 'Scored tokens.';
+COMMENT ON COLUMN sentence_loss.bytes IS 'UTF-8 bytes of the sentence.';
+COMMENT ON COLUMN sentence_loss.characters IS 'Code points of the sentence.';
+COMMENT ON COLUMN sentence_loss.kl_bits IS
+    'Sum over positions of KL(baseline || this model), bits; NULL where no baseline was beside it.';
+COMMENT ON COLUMN sentence_loss.flips IS
+    'Positions whose most probable token is not the baseline''s; NULL where no baseline was beside it.';
+COMMENT ON COLUMN sentence_loss.reason IS 'Why there is no number; NULL when there is one.';
+
 CREATE TABLE IF NOT EXISTS test (
     step_id VARCHAR NOT NULL CHECK (step_id <> ''),
     study VARCHAR NOT NULL CHECK (study <> ''),

@@ -152,3 +152,115 @@ ORDER BY pairs.study, pairs.model, pairs.plan_hash, pairs.family, pairs.look, pa
          pairs.contrast;
 COMMENT ON VIEW contrast_effects IS
     'Pairwise contrasts of every look in within-cell SD, with whether they exclude 0 and lie inside the margin.';
+
+CREATE OR REPLACE VIEW experiment_looks AS
+WITH answers AS (
+    SELECT plan_hash, study, family AS experiment, model, look, estimate, low, high, margin, n, reason,
+           CASE WHEN verdict = 'DETECTED' AND negligible THEN 'EQUIVALENT' ELSE verdict END
+           || CASE WHEN verdict = 'DETECTED' AND NOT coalesce(negligible, false) AND estimate < 0
+                   THEN ' below' ELSE '' END AS says
+    FROM look_test
+    WHERE hypothesis = 'experiment' AND role = 'verdict'
+), counted AS (
+    SELECT plan_hash, experiment, look, says, count(*) AS votes FROM answers GROUP BY ALL
+), agreed AS (
+    SELECT plan_hash, experiment, look, sum(votes)::BIGINT AS replicates, max(votes) AS votes,
+           arg_max(says, votes) AS says, bool_or(says = 'INVALID') AS is_invalid
+    FROM counted GROUP BY ALL
+), told AS (
+    SELECT study, plan_hash, experiment, look, avg(estimate) AS estimate, min(low) AS low, max(high) AS high,
+           max(margin) AS margin, min(n) AS n, string_agg(DISTINCT reason, '; ') AS reason,
+           string_agg(model || ' ' || says
+                      || coalesce(format(' {:+.3f} [{:+.3f}, {:+.3f}]', estimate, low, high), ''),
+                      '; ' ORDER BY model) AS findings
+    FROM answers GROUP BY ALL
+)
+SELECT told.study, plan_hash, experiment, look,
+       CASE WHEN is_invalid THEN 'INVALID'
+            WHEN votes >= 2 AND votes * 2 > replicates THEN replace(says, ' below', '')
+            ELSE 'INCONCLUSIVE' END AS verdict,
+       CASE WHEN votes < 2 OR votes * 2 <= replicates OR NOT starts_with(says, 'DETECTED') THEN NULL
+            WHEN says = 'DETECTED' THEN 1 ELSE -1 END AS direction,
+       replicates,
+       CASE WHEN is_invalid THEN 'invalid: ' || coalesce(reason, 'a check failed')
+            WHEN replicates < 2 THEN 'one replicate only'
+            WHEN votes < 2 OR votes * 2 <= replicates THEN 'replicates disagree'
+            WHEN estimate IS NULL THEN 'no number: ' || coalesce(reason, 'unknown why')
+            ELSE 'success' END AS success,
+       estimate, low, high, margin, n, findings, reason
+FROM agreed JOIN told USING (plan_hash, experiment, look)
+ORDER BY told.study, plan_hash, experiment, look;
+COMMENT ON VIEW experiment_looks IS
+    'What each experiment said at each look: the verdict that at least two and most of its replicates share.';
+
+CREATE OR REPLACE VIEW experiments AS
+WITH declared AS (
+    SELECT plan_hash, study, profile, recorded_at,
+           unnest(from_json(json_extract(text, '$.design.experiments'),
+                            '[{"id": "VARCHAR", "question": "VARCHAR", "research_question": "VARCHAR",
+                               "decides": "BOOLEAN", "predicted": "VARCHAR", "expected_minutes": "DOUBLE"}]'),
+                  recursive := true)
+    FROM plan
+    WHERE json_extract(text, '$.design.experiments') IS NOT NULL
+), newest AS (
+    SELECT * FROM experiment_looks
+    QUALIFY row_number() OVER (PARTITION BY plan_hash, experiment ORDER BY look DESC) = 1
+), work AS (
+    SELECT plan_hash, experiment, sum(seconds) AS seconds, string_agg(DISTINCT reason, '; ') AS failure
+    FROM step JOIN plan_step USING (step_id)
+    GROUP BY ALL
+)
+SELECT declared.study, declared.profile, declared.plan_hash, id AS experiment, declared.research_question,
+       declared.question, declared.decides, declared.predicted,
+       CASE WHEN failure IS NULL THEN verdict END AS verdict,
+       CASE WHEN failure IS NULL THEN direction END AS direction,
+       coalesce(replicates, 0) AS replicates,
+       CASE WHEN failure IS NOT NULL THEN 'failed: ' || failure ELSE coalesce(success, 'not run') END AS success,
+       look, estimate, low, high, margin, n, findings, reason, seconds, declared.expected_minutes,
+       declared.recorded_at
+FROM declared
+LEFT JOIN newest ON newest.plan_hash = declared.plan_hash AND newest.experiment = declared.id
+LEFT JOIN work ON work.plan_hash = declared.plan_hash AND work.experiment = declared.id
+ORDER BY declared.study, declared.profile, declared.recorded_at, id;
+COMMENT ON VIEW experiments IS
+    'Each declared experiment at its largest look: verdict, whether it succeeded, and if not, why.';
+
+CREATE OR REPLACE VIEW research_questions AS
+WITH parts AS (
+    SELECT study, profile, plan_hash, recorded_at, research_question,
+           count(*) AS parts,
+           count(*) FILTER (verdict IN ('DETECTED', 'EQUIVALENT')) AS decided,
+           count(*) FILTER (verdict = 'INVALID') AS invalid,
+           count(*) FILTER (verdict = 'DETECTED' AND direction = 1) AS for_it,
+           count(*) FILTER (verdict = 'DETECTED' AND direction = -1) AS against_it,
+           count(*) FILTER (verdict = 'EQUIVALENT') AS equivalent,
+           string_agg(experiment || ' ' || coalesce(verdict, success), ', ' ORDER BY experiment) AS experiments
+    FROM experiments WHERE decides GROUP BY ALL
+), asked AS (
+    SELECT plan_hash, unnest(from_json(json_extract(text, '$.design.research_questions'),
+                                       '[{"id": "VARCHAR", "question": "VARCHAR"}]'), recursive := true)
+    FROM plan
+)
+SELECT parts.study, parts.profile, parts.plan_hash, research_question, asked.question,
+       CASE WHEN for_it = parts THEN 'CONFIRMED'
+            WHEN against_it = parts THEN 'REFUTED'
+            WHEN equivalent = parts THEN 'EQUIVALENT'
+            WHEN invalid > 0 AND decided = 0 THEN 'INVALID'
+            WHEN decided > 0 THEN 'PARTIAL'
+            ELSE 'PENDING'
+       END AS status,
+       decided, parts, experiments, recorded_at
+FROM parts JOIN asked ON asked.plan_hash = parts.plan_hash AND asked.id = research_question
+ORDER BY parts.study, parts.profile, recorded_at, research_question;
+COMMENT ON VIEW research_questions IS
+    'Status of each research question, computed from the verdicts of the experiments that decide it.';
+
+CREATE OR REPLACE VIEW disparity AS
+SELECT study, profile, plan_hash, model, family AS experiment, contrast AS variant, hypothesis AS quantity, metric,
+       role, method, look, estimate, low, high, p, p_adjusted, alpha, margin, n, verdict, negligible, reason, step_id
+FROM look_test
+WHERE is_last_look AND hypothesis IN ('gap', 'gap_fixed_languages', 'ratio_of_means', 'geometric_mean_ratio',
+                                      'slope_on_log_share', 'spread', 'legacy_ratio', 'gap_in_nats')
+ORDER BY study, profile, plan_hash, model, experiment, variant, role, quantity, metric;
+COMMENT ON VIEW disparity IS
+    'What low-resource languages lose beyond high-resource ones: gaps, ratios and the legacy columns beside them.';

@@ -27,6 +27,7 @@ from lab.records import (
     PlanRow,
     Record,
     SeedDrawRow,
+    SentenceLossRow,
     TestResultRow,
 )
 from lab.store import Store
@@ -142,6 +143,13 @@ PLAIN: dict[type, st.SearchStrategy[object]] = {
     datetime: st.datetimes(),
 }
 
+WITH_REASON: dict[type[Record], str] = {
+    MetricRow: "value",
+    GenerationRow: "text",
+    SentenceLossRow: "bits",
+}
+"""Tables that hold a number or text, or else the reason why there is none."""
+
 
 def rows_of(kind: type[Record]) -> st.SearchStrategy[Record]:
     columns: dict[str, st.SearchStrategy[object]] = {}
@@ -156,10 +164,12 @@ def rows_of(kind: type[Record]) -> st.SearchStrategy[Record]:
         columns[name] = st.none() | values if type(None) in parts else values
     if kind is TestResultRow:
         columns["reason"] = TEXT
+    if kind is SentenceLossRow:
+        columns |= {"bits": st.none() | st.floats(0.0, 1e300), "tokens": st.none() | st.integers(1, 2**62)}
+        columns |= dict.fromkeys(["bytes", "characters"], st.integers(1, 2**62))
     built = st.builds(kind, **columns)
-    if kind in (MetricRow, GenerationRow):
-        field = "value" if kind is MetricRow else "text"
-        return built.map(lambda row: _exactly_one(row, field))
+    if kind in WITH_REASON:
+        return built.map(lambda row: _exactly_one(row, WITH_REASON[kind]))
     return built
 
 

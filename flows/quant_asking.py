@@ -1,0 +1,119 @@
+"""Which question each experiment of the quantisation study asks, made of what a run has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from flows.quant_protocol import Replicate
+from tasks import quant_measuring
+from tasks.quant_analysis import Question
+from tasks.quant_questions import MAIN, chosen_sets
+from tasks.shell import unwalked
+
+if TYPE_CHECKING:
+    from flows.quant_run import QuantRun
+
+Experiments = tuple[str, ...]
+
+
+def _about(
+    run: QuantRun, kind: str, family: str, one: Replicate, look: int, *names: str, **more: Any
+) -> Question:
+    """A question about the variants of experiments; the baseline is always among them."""
+    source = run.protocol.source_at(look)
+    wanted = {name for experiment in names for name in run.protocol.variants[experiment]} | {"fp32"}
+    found = run.keys[one.name, look]
+    return Question(
+        kind=kind,
+        family=family,
+        asked=run.protocol.asked(look),
+        source=source,
+        places=one.places(source.load().documents),
+        keys={name: key for name, key in sorted(found.items()) if name in wanted},
+        **more,
+    )
+
+
+def _baseline(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
+    return _about(run, "baseline", experiments[0], one, look, "A-001")
+
+
+def _degradation(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
+    return _about(run, "degradation", experiments[0], one, look, "A-002")
+
+
+def _disparity(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
+    own = experiments[0] in run.protocol.transfer
+    measured = experiments[0] if own else "A-002"
+    others = [name for name in run.protocol.variants[measured] if name not in (MAIN, "fp32", "fp32 again")]
+    details = {"others": others, "with_nulls": own}
+    return _about(run, "disparity", experiments[0], one, look, measured, details=details)
+
+
+def _budgets(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
+    kept = [name for name in experiments if (name, one.name) not in run.failures]
+    details = {
+        "pairs": {name: list(pair) for name, pair in run.protocol.pairs.items()},
+        "variants": [name for experiment in kept for name in run.protocol.variants[experiment]],
+        "absent": {name: run.failures[name, one.name] for name in experiments if name not in kept},
+    }
+    return _about(run, "budgets", "B", one, look, "A-002", *kept, details=details)
+
+
+def _best_budget(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
+    details = {"names": [list(pair) for pair in run.protocol.kept]}
+    budgets = tuple(run.protocol.pairs)
+    return _about(run, "best_budget", experiments[0], one, look, "A-002", *budgets, details=details)
+
+
+def _blocks(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
+    key = sweep(run, experiments[0], one, look, ())
+    return _about(run, "blocks", experiments[0], one, look, "A-001", sweep=key)
+
+
+def _layer_protection(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
+    sets = chosen_sets(run.saved[one.name], run.protocol.keep_blocks, seed=0)
+    key = sweep(run, experiments[0], one, look, sets)
+    details = {"sets": [list(found) for found in sets]}
+    return _about(run, "layer_protection", experiments[0], one, look, "A-001", sweep=key, details=details)
+
+
+def sweep(run: QuantRun, experiment: str, one: Replicate, look: int, sets: Sequence[tuple[int, ...]]) -> str:
+    subject = run.subject(one, look)
+    key = subject.sweep_key(run.protocol.main, sets)
+    quant_measuring.sweep(
+        str(run.home),
+        f"{experiment}, {one.name}, {look} sentences",
+        unwalked(subject),
+        unwalked(run.protocol.main),
+        unwalked(sets),
+        run.protocol.timeout_seconds,
+        key,
+    )
+    return key
+
+
+_ASK: Mapping[str, Callable[[QuantRun, Experiments, Replicate, int], Question]] = MappingProxyType(
+    {
+        "A-001": _baseline,
+        "A-002": _degradation,
+        "B-004": _best_budget,
+        "C-001": _blocks,
+        "C-002": _layer_protection,
+    }
+)
+
+
+def question_of(run: QuantRun, experiments: Experiments, one: Replicate, look: int) -> Question:
+    """The question of an experiment, or of the three budgets together, to one replicate.
+
+    Raises
+    ------
+    TimeLimitError, WorkError
+        A sweep over blocks that it needs exceeded the limit or failed.
+    """
+    if experiments[0] in run.protocol.pairs:
+        return _budgets(run, experiments, one, look)
+    return _ASK.get(experiments[0], _disparity)(run, experiments, one, look)

@@ -1,0 +1,235 @@
+"""What a worker process does for the quantisation study: train, evaluate variants, sweep blocks.
+
+Arguments and results are plain data. Model, sentences and the unquantised model's answers stay in memory
+between calls, so a process pays for them once. One thread: sums are then the same whatever the machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from models import multilingual
+from models.calibration import calibrate
+from models.gptq import gptq_by_layer
+from models.layer_sweep import QuantisedBlocks, layer_sweep, quantised_blocks, variant_bits
+from models.losses import Baseline, SentenceLosses, keep_baselines, sentence_losses
+from models.preservation import Statistics
+from models.quant_spec import CalibrationMix, QuantSpec
+from models.quantize import Coverage, quantized
+from models.unigram import fitted_on, unigram_losses
+from models.variants import CorpusSource, Variant, calibration_texts, unevaluated_texts, variant_from
+from models.windows import Encoded, encode, prefix_id_of
+
+Report = Callable[[dict[str, Any]], None]
+BLOCK_SIZE = 256
+"""Predictions of a window; CLDR sentences fit into one."""
+UNIGRAM_TEXTS = 400
+"""Sentences that the unigram model of a language is fitted on, at most."""
+
+
+def train(*, name: str, seed: int, directory: str, report: Report) -> dict[str, Any]:
+    """Train an embedded multilingual model unless it is there; reports each evaluated point."""
+    torch.set_num_threads(1)
+    spec = multilingual.spec_of(name, seed)
+    trained = multilingual.obtain(
+        spec, Path(directory), report=lambda point: report(dataclasses.asdict(point))
+    )
+    return {"digest": trained.digest}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loaded:
+    """A model with the sentences it is evaluated on."""
+
+    model: Any
+    tokenizer: Any
+    source: CorpusSource
+    encoded: Mapping[str, Encoded]
+    prefix_id: int
+    baselines: Mapping[str, Baseline]
+
+
+@lru_cache(maxsize=1)
+def _loaded(where: str, source: CorpusSource) -> Loaded:
+    torch.set_num_threads(1)
+    model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32)
+    model.train(False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(where)
+    prefix = prefix_id_of(tokenizer)
+    size = min(BLOCK_SIZE, model.config.max_position_embeddings)
+    corpus = source.load()
+    encoded = {
+        code: encode(tokenizer, corpus.side(code), block_size=size, prefix_id=prefix)
+        for code in corpus.languages
+    }
+    baselines = keep_baselines(model, encoded)
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        source=source,
+        encoded=encoded,
+        prefix_id=prefix,
+        baselines=baselines,
+    )
+
+
+@lru_cache(maxsize=4)
+def _statistics(
+    where: str, source: CorpusSource, mix: CalibrationMix, grams: bool, fisher: bool
+) -> Statistics:
+    at = _loaded(where, source)
+    texts = calibration_texts(mix, source)
+    return calibrate(at.model, at.tokenizer, texts, mix, prefix_id=at.prefix_id, grams=grams, fisher=fisher)
+
+
+def evaluate(
+    *,
+    where: str,
+    source: Mapping[str, Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    mix: Mapping[str, Any],
+    report: Report,
+) -> dict[str, Any]:
+    """Evaluate variants one after the other; reports each with its key as soon as it is measured.
+
+    Parameters
+    ----------
+    where
+        Directory or hub id of the model.
+    source, variants, mix
+        `dataclasses.asdict` of a `CorpusSource`, of `Variant` by key, of a `CalibrationMix`.
+    """
+    at = _loaded(where, _source(source))
+    texts = _mix(mix)
+    for key, data in variants.items():
+        started = time.perf_counter()
+        body = _evaluated(at, where, variant_from(data), texts)
+        report({"key": key, "body": {**body, "seconds": time.perf_counter() - started}})
+    return {}
+
+
+def _evaluated(at: Loaded, where: str, variant: Variant, mix: CalibrationMix) -> dict[str, Any]:
+    if variant.spec is None and not variant.compared:
+        losses = {code: _as_data(one.losses) for code, one in at.baselines.items()}
+        vocabulary = int(at.model.config.vocab_size)
+        unigram = {code: _unigram(at, code, vocabulary) for code in at.encoded}
+        return {"languages": losses, "unigram": unigram, "vocabulary": vocabulary, "coverage": None}
+    if variant.spec is None:  # once more, to show that every variant before it was undone
+        return {"languages": {code: _loss(at, code, variant) for code in at.encoded}, "coverage": None}
+    statistics = None
+    if variant.needs_statistics:
+        statistics = _statistics(where, at.source, mix, variant.gptq, variant.needs_fisher)
+    quantizer = None
+    if variant.gptq and statistics is not None:
+        quantizer = gptq_by_layer(variant.spec, statistics)
+    with quantized(at.model, variant.spec, variant.preservation, statistics, quantizer=quantizer) as found:
+        losses = {code: _loss(at, code, variant) for code in at.encoded}
+    return {"languages": losses, "coverage": _covered(found)}
+
+
+def _unigram(at: Loaded, code: str, vocabulary: int) -> dict[str, Any]:
+    """What a unigram model of the language, fitted on other sentences, makes of the evaluated ones."""
+    others = unevaluated_texts(at.source, code, UNIGRAM_TEXTS)
+    read = encode(at.tokenizer, others, block_size=at.encoded[code].block_size, prefix_id=at.prefix_id)
+    found = unigram_losses(fitted_on(read, vocabulary), at.encoded[code])
+    return {"bits": found.sentence_bits.tolist(), "bits_per_token": found.bits_per_token}
+
+
+def _loss(at: Loaded, code: str, variant: Variant) -> dict[str, Any]:
+    baseline = at.baselines[code] if variant.compared else None
+    try:
+        return _as_data(sentence_losses(at.model, at.encoded[code], baseline=baseline))
+    except ValueError as error:  # a loss that is no number: this language has none, the others may
+        return {"reason": f"{code}: {error}"}
+
+
+def _as_data(losses: SentenceLosses) -> dict[str, Any]:
+    return {
+        "bits": losses.bits.tolist(),
+        "tokens": losses.tokens.tolist(),
+        "kl_bits": None if losses.kl_bits is None else losses.kl_bits.tolist(),
+        "flips": None if losses.flips is None else losses.flips.tolist(),
+        "reason": None,
+    }
+
+
+def _covered(found: Coverage) -> dict[str, Any]:
+    return {
+        "modules": len(found.modules),
+        "protected": len(found.protected),
+        "weights": found.weights,
+        "kept": found.kept,
+        "share": found.share,
+        "bits_per_weight": found.bits_per_weight,
+        "payload_bytes": found.payload_bytes,
+        "checksum": found.before,
+    }
+
+
+def sweep(
+    *, where: str, source: Mapping[str, Any], spec: Mapping[str, Any], report: Report
+) -> dict[str, Any]:
+    """Each block quantised alone and kept alone; reports each language as it is done."""
+    at, copies = _swept(where, source, spec)
+    for code, encoded in at.encoded.items():
+        found = layer_sweep(at.model, encoded, copies)
+        report(
+            {
+                "language": code,
+                "quantised": found.quantised.tolist(),
+                "only": found.only.tolist(),
+                "protected": found.protected.tolist(),
+                "diagnostics": [dataclasses.asdict(one) for one in found.diagnostics],
+            }
+        )
+    return {"blocks": len(copies.blocks)}
+
+
+def keep_sets(
+    *,
+    where: str,
+    source: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    sets: Sequence[Sequence[int]],
+    report: Report,
+) -> dict[str, Any]:
+    """Each set of blocks kept and the others quantised; reports each language as it is done."""
+    at, copies = _swept(where, source, spec)
+    kept = [tuple(i not in one for i in range(len(copies.blocks))) for one in sets]
+    for code, encoded in at.encoded.items():
+        bits = variant_bits(at.model, encoded, copies, kept)
+        report({"language": code, "kept_sets": bits.tolist()})
+    return {"blocks": len(copies.blocks)}
+
+
+def _swept(where: str, source: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[Loaded, QuantisedBlocks]:
+    at = _loaded(where, _source(source))
+    rounding = variant_from({"spec": spec, "preservation": None, "gptq": False, "compared": False}).spec
+    assert rounding is not None
+    return at, quantised_blocks(at.model, _applier(at.model, rounding))
+
+
+def _applier(model: Any, spec: QuantSpec) -> Callable[[Sequence[int]], AbstractContextManager[object]]:
+    def apply(blocks: Sequence[int]) -> AbstractContextManager[object]:
+        return quantized(model, dataclasses.replace(spec, blocks=tuple(blocks)))
+
+    return apply
+
+
+def _source(data: Mapping[str, Any]) -> CorpusSource:
+    return CorpusSource(**{**data, "languages": tuple(data["languages"])})
+
+
+def _mix(data: Mapping[str, Any]) -> CalibrationMix:
+    texts = tuple((code, count) for code, count in data["texts"])
+    return CalibrationMix(texts=texts, block_size=data["block_size"])

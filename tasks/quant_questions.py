@@ -1,0 +1,373 @@
+"""What each experiment of the quantisation study asks of the measured bits; a plain function an experiment.
+
+Every function returns the rows of one replicate; the views read the one of hypothesis `experiment`. A variant
+whose losses are no numbers, or that collapsed, makes its question INVALID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from stats.aligned_bootstrap import intervals
+from stats.disparity import analyse_disparity
+from stats.layer_effects import analyse_layers
+from stats.legacy_disparity import legacy_disparity, legacy_rows
+from stats.preservation import analyse_preservation, choose_budget
+from stats.rows import TestRow
+from tasks.quant_measured import PLAIN, Measured, swept
+
+AGAIN, NULL, INT8, MAIN, INT2 = "fp32 again", "bf16", "int8", "int4", "int2"
+NEAR_NULL = 0.1
+"""INT8 may diverge from the baseline at most this much of what INT4 does, in KL."""
+MOST_OF_INT2 = 0.5
+"""INT4 may diverge at most this much of what INT2 does."""
+MOST_SETS = 12
+"""Random sets of blocks that the chosen ones are compared with."""
+
+
+def verdict_row(row: TestRow, family: str) -> TestRow:
+    """The row that the views read."""
+    return replace(row, family=family, hypothesis="experiment", role="verdict")
+
+
+def unless(row: TestRow, failed: Sequence[str]) -> TestRow:
+    """The verdict, or INVALID with the checks that failed."""
+    return replace(row, verdict="INVALID", negligible=None, reason="; ".join(failed)) if failed else row
+
+
+def shown(rows: Sequence[TestRow], family: str) -> list[TestRow]:
+    """Rows beside the question: nothing of them decides."""
+    return [
+        replace(
+            row,
+            family=family,
+            role="secondary" if row.role in ("decides", "verdict") else row.role,
+            verdict=None,
+            negligible=None,
+        )
+        for row in rows
+    ]
+
+
+def baseline(at: Measured, family: str) -> list[TestRow]:
+    """A-001: what each language costs, and how far below its own unigram model."""
+    codes = at.aligned.languages
+    unigram = np.array([at.bodies[PLAIN]["unigram"][code]["bits"] for code in codes])
+    saved = unigram[:, list(at.sentences.places)] - at.aligned.bits
+    rows: list[TestRow] = []
+    for hypothesis, values in (("cost", at.aligned.bits), ("saved_against_unigram", saved)):
+        for code, found in zip(
+            codes, intervals(at.drawn.means(values), at.drawn, at.asked.alpha), strict=True
+        ):
+            rows.append(
+                TestRow(
+                    family=family,
+                    hypothesis=hypothesis,
+                    metric="bits_per_sentence",
+                    contrast=code,
+                    method=found.method,
+                    role="secondary",
+                    estimate=found.estimate,
+                    low=found.low,
+                    high=found.high,
+                    n=found.n,
+                    reason=found.reason,
+                )
+            )
+    nearest = min(rows[len(codes) :], key=lambda row: row.estimate if row.estimate is not None else -np.inf)
+    broken = at.reasons(PLAIN)
+    above = nearest.low is not None and nearest.low > 0.0
+    return [
+        *rows,
+        replace(
+            verdict_row(nearest, family),
+            n=len(codes),
+            verdict="DETECTED" if above and not broken else "INVALID",
+            reason="; ".join(broken.values()) or (None if above else f"{nearest.contrast} is not below it"),
+        ),
+    ]
+
+
+def degradation(at: Measured, family: str) -> list[TestRow]:
+    """A-002: what INT4 costs; INVALID when a null is off zero, or the order of the bit widths is wrong."""
+    asked = at.asked
+    pair = {MAIN: (at.bits(MAIN), at.aligned.bits)}
+    rows = [
+        replace(row, family=family, hypothesis=row.hypothesis.replace("benefit", "cost"))
+        for row in analyse_preservation(
+            at.aligned,
+            pair,
+            margin=asked.margin,
+            drawn=at.drawn,
+            alpha=asked.alpha,
+            unusable=at.unusable(MAIN),
+            rng=at.rng(),
+        )
+    ]
+    cost = next(row for row in rows if row.role == "decides")
+    checks = null_rows(at, family)
+    failed = [f"{row.hypothesis} {row.contrast}: {row.reason}" for row in checks if row.reason]
+    return [*rows, *checks, unless(verdict_row(cost, family), failed)]
+
+
+def null_rows(at: Measured, family: str) -> list[TestRow]:
+    """Checks that must hold before a change means anything; a row with a reason is one that does not."""
+    bare = TestRow(family=family, hypothesis="null", method="", role="diagnostic", reason="undefined")
+    delta = replace(bare, metric="delta_bits_per_sentence")
+    widths = replace(bare, hypothesis="order_of_widths", metric="kl_bits")
+    return [
+        _unchanged(at, replace(delta, contrast=AGAIN)),
+        _near_zero(at, replace(delta, contrast=NULL)),
+        _ordered(at, widths, INT8, MAIN, NEAR_NULL),
+        _ordered(at, widths, MAIN, INT2, MOST_OF_INT2),
+    ]
+
+
+def _no_number(at: Measured, *names: str) -> str | None:
+    """Why a check cannot be made: some loss of these variants is no number."""
+    whys = (at.bodies[name]["languages"][one.code]["reason"] for name in names for one in at.asked.languages)
+    return "; ".join(dict.fromkeys(why for why in whys if why is not None)) or None
+
+
+def _unchanged(at: Measured, bare: TestRow) -> TestRow:
+    bare = replace(bare, method="largest change of any sentence; exactly 0 is due")
+    if why := _no_number(at, AGAIN, PLAIN):
+        return replace(bare, reason=why)
+    largest = float(np.abs(at.bits(AGAIN) - at.aligned.bits).max())
+    changed = f"the unquantised model changed by {largest:.3g} bits"
+    return replace(bare, estimate=largest, reason=None if largest == 0.0 else changed)
+
+
+def _near_zero(at: Measured, bare: TestRow) -> TestRow:
+    bare = replace(bare, method=f"bootstrap; must cover 0 or lie within {NEAR_NULL} of the margin")
+    if why := _no_number(at, NULL, PLAIN):
+        return replace(bare, reason=why)
+    change = at.drawn.means((at.bits(NULL) - at.aligned.bits).mean(axis=0)[None])
+    found = intervals(change, at.drawn, at.asked.alpha)[0]
+    covers = found.low is not None and found.high is not None and found.low <= 0.0 <= found.high
+    small = found.estimate is not None and abs(found.estimate) <= NEAR_NULL * at.asked.margin
+    return replace(
+        bare,
+        estimate=found.estimate,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        reason=None if covers or small else f"{found.estimate} bits a sentence",
+    )
+
+
+def _ordered(at: Measured, bare: TestRow, narrow: str, wide: str, most: float) -> TestRow:
+    """KL of one rounding as a share of a coarser one's."""
+    bare = replace(
+        bare, contrast=f"{narrow}/{wide}", method=f"ratio of mean KL from the baseline, at most {most}"
+    )
+    if why := _no_number(at, narrow, wide):
+        return replace(bare, reason=why)
+    below, above = (float(at.column(name, "kl_bits").mean()) for name in (narrow, wide))
+    if above <= 0.0:
+        return replace(bare, reason=f"{wide} does not diverge from the baseline: no ratio")
+    share = below / above
+    too_much = f"{share:.3g} of {wide}'s divergence, at most {most} is allowed"
+    return replace(bare, estimate=share, reason=None if share <= most else too_much)
+
+
+def disparity(at: Measured, family: str, others: Sequence[str]) -> list[TestRow]:
+    """A-003 and D: does INT4 cost low-resource languages more; other roundings and legacy columns beside."""
+    asked, names = at.asked, [name for name in others if name in at.bodies]
+    rows = [
+        replace(row, family=family)
+        for row in analyse_disparity(
+            at.aligned,
+            {MAIN: at.bits(MAIN)},
+            margin=asked.margin,
+            drawn=at.drawn,
+            alpha=asked.alpha,
+            unusable=at.unusable(MAIN),
+            rng=at.rng(),
+        )
+    ]
+    beside = analyse_disparity(
+        at.aligned,
+        {name: at.bits(name) for name in names},
+        margin=asked.margin,
+        drawn=at.drawn,
+        alpha=asked.alpha,
+        unusable=at.unusable(*names),
+        rng=at.rng(),
+    )
+    legacy = [row for name in (MAIN, *names) if not at.reasons(name) for row in _legacy(at, name, family)]
+    gap = next(row for row in rows if row.role == "decides")
+    return [*rows, *shown(beside, family), *legacy, verdict_row(gap, family)]
+
+
+def _legacy(at: Measured, name: str, family: str) -> list[TestRow]:
+    tokens = at.column(PLAIN, "tokens").sum(axis=1)
+    before, after = (np.exp2(at.bits(one).sum(axis=1) / tokens) for one in (PLAIN, name))
+    codes = at.aligned.languages
+    given = {code: (float(x), float(y)) for code, x, y in zip(codes, before, after, strict=True)}
+    low = {one.code: one.tier == "low" for one in at.asked.languages}
+    return legacy_rows(legacy_disparity(given, low), name, family=family)
+
+
+def budgets(
+    at: Measured,
+    pairs: Mapping[str, tuple[str, str, str]],
+    selectors: Sequence[str],
+    absent: Mapping[str, str],
+) -> list[TestRow]:
+    """B-001 to B-003: each budget against a random mask of equal bits, Holm over the budgets.
+
+    Parameters
+    ----------
+    pairs
+        Experiment -> names of its question, of the random variant and of the selector's variant.
+    selectors
+        Every other preserved variant, shown for the Pareto table.
+    absent
+        Experiment -> why it was not measured: it stays in the family and is INVALID.
+    """
+    asked = at.asked
+    nothing = np.full(at.aligned.bits.shape, np.nan)
+    given, unusable = {}, {}
+    for experiment, (question, control, treated) in pairs.items():
+        here = experiment not in absent
+        given[question] = (at.bits(control), at.bits(treated)) if here else (nothing, nothing)
+        why = {**at.reasons(control), **at.reasons(treated)} if here else {}
+        unusable[question] = why if here else {"every language": absent[experiment]}
+    rows = analyse_preservation(
+        at.aligned,
+        given,
+        margin=asked.margin,
+        drawn=at.drawn,
+        alpha=asked.alpha,
+        unusable={name: why for name, why in unusable.items() if why},
+        rng=at.rng(),
+    )
+    found: list[TestRow] = []
+    for experiment, (question, _, _) in pairs.items():
+        own = [replace(row, family=experiment) for row in rows if row.contrast.split(":")[0] == question]
+        decides = next(row for row in own if row.role == "decides")
+        found += [*own, verdict_row(decides, experiment)]
+    there = [name for name in selectors if name in at.bodies]
+    pareto = analyse_disparity(
+        at.aligned,
+        {name: at.bits(name) for name in (MAIN, *there)},
+        margin=asked.margin,
+        drawn=at.drawn,
+        alpha=asked.alpha,
+        unusable=at.unusable(MAIN, *there),
+        rng=at.rng(),
+    )
+    kept = ("gap", "gap_fixed_languages", "change")
+    return [*found, *shown([row for row in pareto if row.hypothesis in kept], "pareto")]
+
+
+def best_budget(at: Measured, names: Mapping[float, str], family: str) -> list[TestRow]:
+    """B-004: the budget chosen on one half of the documents, what it saves on the other.
+
+    Parameters
+    ----------
+    names
+        Percent kept -> name of the selector's variant.
+    """
+    chosen_on, reported_on = (at.on(half) for half in at.sentences.halves())
+    percents = sorted(names)
+    choice = choose_budget(
+        percents,
+        [chosen_on.bits(names[p]) - chosen_on.aligned.bits for p in percents],
+        chosen_on.drawn,
+    )
+    chosen = names[choice.percent]
+    rows = [
+        replace(row, family=family)
+        for row in analyse_preservation(
+            reported_on.aligned,
+            {chosen: (reported_on.bits(MAIN), reported_on.bits(chosen))},
+            margin=at.asked.margin,
+            drawn=reported_on.drawn,
+            alpha=at.asked.alpha,
+            unusable=reported_on.unusable(chosen),
+            rng=at.rng(),
+        )
+    ]
+    shared = TestRow(
+        family=family, hypothesis="chosen", method=choice.method, role="diagnostic", estimate=choice.percent
+    )
+    means = [
+        replace(shared, hypothesis="mean_change", contrast=names[p], estimate=mean, metric="delta_bits")
+        for p, mean in zip(percents, choice.means, strict=True)
+    ]
+    decides = next(row for row in rows if row.role == "decides")
+    return [
+        replace(shared, metric="percent", contrast=chosen, n=choice.n),
+        *means,
+        *rows,
+        verdict_row(decides, family),
+    ]
+
+
+def critical_blocks(at: Measured, sweep: Mapping[str, Any], family: str) -> tuple[list[TestRow], list[float]]:
+    """C-001 on one half of the documents; also what keeping each block saves, to choose by."""
+    half = at.on(at.sentences.halves()[0])
+    quantised, protected, only = (swept(half, sweep, name) for name in ("quantised", "protected", "only"))
+    diagnostics = {
+        name: [float(np.mean([one["diagnostics"][b][name] for one in sweep["languages"].values()]))
+               for b in range(len(protected))]
+        for name in ("weight_kurtosis", "activation_outliers", "mean_activation")
+    }  # fmt: skip
+    rows = analyse_layers(
+        half.aligned,
+        quantised,
+        protected,
+        only=only,
+        margin=at.asked.margin,
+        drawn=half.drawn,
+        rng=at.rng(),
+        diagnostics=diagnostics,
+        alpha=at.asked.alpha,
+    )
+    named = [replace(row, family=family) for row in rows]
+    saved = (quantised[None] - protected).mean(axis=(1, 2))
+    return [*named[:-1], verdict_row(named[-1], family)], saved.tolist()
+
+
+def chosen_sets(saved: Sequence[float], keep: int, seed: int) -> list[tuple[int, ...]]:
+    """The `keep` blocks that save most, then other sets of as many: all of them, or a draw.
+
+    >>> chosen_sets([0.1, 0.9, 0.2], 1, 0)
+    [(1,), (0,), (2,)]
+    """
+    best = tuple(sorted(sorted(range(len(saved)), key=lambda b: -saved[b])[:keep]))
+    others = [one for one in combinations(range(len(saved)), keep) if one != best]
+    if len(others) > MOST_SETS:
+        places = np.random.default_rng(seed).choice(len(others), MOST_SETS, replace=False)
+        others = [others[i] for i in sorted(places)]
+    return [best, *others]
+
+
+def layer_protection(
+    at: Measured, sweep: Mapping[str, Any], sets: Sequence[Sequence[int]], family: str
+) -> list[TestRow]:
+    """C-002: the chosen blocks against the mean of other sets of as many, on the half not chosen on."""
+    half = at.on(at.sentences.halves()[1])
+    kept = swept(half, sweep, "kept_sets")
+    question = f"blocks {','.join(map(str, sets[0]))}"
+    rows = [
+        replace(row, family=family)
+        for row in analyse_preservation(
+            half.aligned,
+            {question: (kept[1:].mean(axis=0), kept[0])},
+            margin=at.asked.margin,
+            drawn=half.drawn,
+            alpha=at.asked.alpha,
+            unit="document",
+            rng=at.rng(),
+        )
+    ]
+    decides = next(row for row in rows if row.role == "decides")
+    return [*rows, verdict_row(decides, family)]
