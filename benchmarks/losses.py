@@ -2,9 +2,9 @@
 
 Both sides of a ratio run in one process on one torch thread, on the same model and strings, one after
 the other in each run; times are CPU seconds of the process, which other processes touch less. The
-strings are CLDR sentences, the models random weights in the shape of the embedded ones (4 blocks, width
-128, 1,024 tokens), the same with 12 blocks, and for the losses distilgpt2's (6 blocks, width 768, 50,257
-tokens), with windows of 256.
+strings are CLDR sentences; the networks are those of the study (three architectures of 4 blocks, width 96,
+1,024 tokens), for the sweep one with 12 blocks too, and for the losses distilgpt2's shape (6 blocks, width
+768, 50,257 tokens). Weights are random, windows hold 256 predictions.
 
 lm-evaluation-harness (`pip install 'overnight-ladder[bench]'`) is timed by `HFLM.loglikelihood_rolling` with
 its default of one window a batch and with more; tokenising counts on both sides.
@@ -23,18 +23,20 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812  (its usual name)
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from models.blocks import blocks_of
 from models.cldr import cldr_corpus
 from models.layer_sweep import layer_sweep, quantised_blocks, sweep_variants
 from models.losses import Encoded, encode, sentence_losses
+from models.multilingual import MODELS
+from models.multilingual_pretrain import network
 from models.pretrain import END_OF_TEXT, train_tokenizer
 from models.quant_spec import QuantSpec
 from models.quantize import quantized
@@ -76,12 +78,10 @@ def tokenizer_of(texts: list[str]) -> Any:
     )
 
 
-def network(layers: int, width: int, heads: int, vocabulary: int) -> Any:
-    """Random weights in GPT-2's shape with a window of 256."""
+def random_network(name: str, **changes: int) -> Any:
+    """Random weights in the shape of a model of the study, or one changed from it."""
     torch.manual_seed(0)
-    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    shape = {"n_layer": layers, "n_embd": width, "n_head": heads, "vocab_size": vocabulary}
-    return GPT2LMHeadModel(GPT2Config(n_positions=256, **shape, **special)).train(False)
+    return network(replace(MODELS[name], **changes)).train(False)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -194,9 +194,10 @@ def main() -> None:
     torch.set_num_threads(1)
     texts = sentences(10)
     tokenizer = tokenizer_of(texts)
-    small = Subject("4 x 128, 1,024", network(4, 128, 4, 1024), texts, runs=3)
-    deep = Subject("12 x 128, 1,024", network(12, 128, 4, 1024), texts[:60], runs=2)
-    large = Subject("6 x 768, 50,257", network(6, 768, 12, 50257), texts[:20], runs=1)
+    small = [Subject(name, random_network(name), texts, runs=3) for name in MODELS]
+    deep = Subject("12 x 96", random_network("cldr-gpt2", n_layer=12), texts[:60], runs=2)
+    shape = {"n_layer": 6, "n_head": 12, "n_embd": 768, "vocab_size": 50257}
+    large = Subject("6 x 768, 50,257", random_network("cldr-gpt2", **shape), texts[:20], runs=1)
     clocks = (f"{'our seconds':23}", f"{'their seconds':23}")
     if HFLM is None:
         print("lm_eval is not installed: pip install 'overnight-ladder[bench]' times it too; skipped")
@@ -204,10 +205,10 @@ def main() -> None:
         print(
             f"{'against lm_eval':17} {'batch':>14}   {clocks[0]}   {clocks[1]}   {'theirs / ours':23}   apart"
         )
-        for subject in (small, large):
+        for subject in (*small, large):
             report_harness(subject, tokenizer)
     print(f"{'layer sweep':17} {'naive':14}   {clocks[0]}   {clocks[1]}   {'ours / theirs':23}   apart")
-    for subject in (small, deep):
+    for subject in (small[0], deep):
         report_sweep(subject, tokenizer)
 
 

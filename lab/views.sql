@@ -179,7 +179,8 @@ SELECT told.study, plan_hash, experiment, look,
        CASE WHEN is_invalid THEN 'INVALID'
             WHEN votes >= 2 AND votes * 2 > replicates THEN replace(says, ' below', '')
             ELSE 'INCONCLUSIVE' END AS verdict,
-       CASE WHEN votes < 2 OR votes * 2 <= replicates OR NOT starts_with(says, 'DETECTED') THEN NULL
+       CASE WHEN is_invalid OR votes < 2 OR votes * 2 <= replicates OR NOT starts_with(says, 'DETECTED')
+            THEN NULL
             WHEN says = 'DETECTED' THEN 1 ELSE -1 END AS direction,
        replicates,
        CASE WHEN is_invalid THEN 'invalid: ' || coalesce(reason, 'a check failed')

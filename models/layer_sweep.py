@@ -173,7 +173,7 @@ def variant_bits(
     check_fits(model, encoded)
     scores = [Scores(len(encoded), compared=False) for _ in variants]
     head, tail = head_of(model), tail_of(model)
-    with torch.no_grad(), evaluating(model):
+    with torch.inference_mode(), evaluating(model):
         for batch in batches_of(encoded, tokens_a_batch):
             for k, hidden in _outputs(model, batch, quantised, variants, watch):
                 rows = at_scored(hidden, batch)

@@ -118,7 +118,7 @@ def sentence_losses(
     batches = baseline.batches if isinstance(baseline, Baseline) else batches_of(encoded, tokens_a_batch)
     score = Scores(len(encoded), compared=baseline is not None)
     head = head_of(model)
-    with torch.no_grad(), evaluating(model):
+    with torch.inference_mode(), evaluating(model):
         for batch, reference in zip(batches, _references(baseline, encoded, batches, head), strict=True):
             score.add(batch, position_scores(head, _scored_hidden(model, batch), batch.targets, reference))
     return score.losses(encoded)
@@ -142,7 +142,7 @@ def keep_baselines(
         check_fits(model, texts)
         batches = batches_of(texts, tokens_a_batch)
         score, hidden = Scores(len(texts), compared=False), []
-        with torch.no_grad(), evaluating(model):
+        with torch.inference_mode(), evaluating(model):
             for batch in batches:
                 hidden.append(_scored_hidden(model, batch))
                 score.add(batch, position_scores(head, hidden[-1], batch.targets, None))

@@ -1,4 +1,4 @@
-"""Exact tests over languages against R's re-testing of shifted data; symmetries, verdicts, replicates."""
+"""Exact tests over languages against R's re-testing of shifted data; symmetries, verdicts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stats.language_tests import (
     smallest_p,
     smallest_p_signs,
 )
-from stats.language_verdicts import combine_replicates, concluded, family_verdict, shift_rows
+from stats.language_verdicts import concluded, family_verdict, shift_rows
 from stats.rows import TestRow
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -221,42 +221,6 @@ def test_an_undefined_member_is_invalid_and_keeps_its_place_in_the_family() -> N
     assert whole.verdict == "INVALID"
     assert whole.reason is not None
     assert "c: en: 1 of 9" in whole.reason
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "expected"),
-    [
-        (["+DETECTED", "+DETECTED"], "DETECTED"),
-        (["+DETECTED", "-DETECTED"], "INCONCLUSIVE"),
-        (["+DETECTED", "EQUIVALENT", "+DETECTED"], "DETECTED"),
-        (["EQUIVALENT", "EQUIVALENT"], "EQUIVALENT"),
-        (["EQUIVALENT", "+DETECTED"], "INCONCLUSIVE"),
-        (["+DETECTED", "+DETECTED", "EQUIVALENT", "EQUIVALENT"], "INCONCLUSIVE"),
-        (["+DETECTED", "+DETECTED", "INVALID"], "INVALID"),
-        (["+DETECTED"], "INCONCLUSIVE"),
-    ],
-)
-def test_replicates_must_agree_in_verdict_and_sign(verdicts: list[str], expected: str) -> None:
-    given = replace(BARE, p=0.01, reason=None)
-    rows = []
-    for i, name in enumerate(verdicts):
-        sign, verdict = -1.0 if name[0] == "-" else 1.0, name.lstrip("+-")
-        rows.append(replace(given, estimate=sign, p_adjusted=0.01 * (i + 1), verdict=verdict))
-    found = combine_replicates(rows)
-    assert found.verdict == expected
-    if expected == "DETECTED":
-        assert found.p_adjusted == max(r.p_adjusted or 0 for r in rows if r.verdict == "DETECTED")
-    elif expected in ("INCONCLUSIVE", "INVALID"):
-        assert found.reason is not None
-        assert f"{len(rows)} replicates" in found.reason
-
-
-def test_replicates_of_different_questions_are_refused() -> None:
-    row = replace(BARE, estimate=1.0, p=0.5, verdict="INCONCLUSIVE", reason=None)
-    with pytest.raises(ValueError, match="different questions"):
-        combine_replicates([row, replace(row, hypothesis="other")])
-    with pytest.raises(ValueError, match="without a verdict"):
-        combine_replicates([row, replace(row, verdict=None)])
 
 
 def test_the_languages_that_settle_a_question_do_by_simulation_and_one_fewer_do_not() -> None:
