@@ -32,7 +32,8 @@ from lab.errors import UsageError, unknown
 from lab.plan import Plan
 from lab.products import Products
 from lab.study import PlannedStep, Study
-from models.languages import LANGUAGES
+from models.corpus import Language
+from models.languages import LANGUAGES, WEB_LANGUAGES
 from models.multilingual import MODELS, load_trained, spec_of
 from models.quant_spec import LEGACY, CalibrationMix, Preservation, QuantSpec, Selector
 from models.variants import CorpusSource, Variant
@@ -112,9 +113,10 @@ class Int4Disparity:
         refuse_unreachable(chosen_languages(self), self.looks, self.alpha)
 
 
-def chosen_languages(settings: Int4Disparity) -> tuple[Any, ...]:
+def chosen_languages(settings: Int4Disparity) -> tuple[Language, ...]:
     """The rows of the language table that are compared."""
-    return tuple(one for one in LANGUAGES if not settings.languages or one.code in settings.languages)
+    table = LANGUAGES if settings.model in MODELS else WEB_LANGUAGES
+    return tuple(one for one in table if not settings.languages or one.code in settings.languages)
 
 
 def main_spec(settings: Int4Disparity) -> QuantSpec:

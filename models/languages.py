@@ -1,12 +1,15 @@
 """The ten languages of the embedded study.
 
 Five with much training text and five with little. Each of the four scripts has at least one language of
-either tier, so that what is found for low-resource languages is not a property of a script; Latin
-has two of each. Shares differ within a tier too, so that
-a slope over log share can be fitted. They sum to 1.
+either tier, so that what is found for low-resource languages is not a property of a script; Latin has two of
+each. Shares differ within a tier too, so that a slope over log share can be fitted. They sum to 1.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from models.corpus import Language
 
@@ -23,3 +26,23 @@ LANGUAGES: tuple[Language, ...] = (
     Language(code="ur", name="Urdu", script="Arab", family="Indo-Aryan", tier="low", share=0.008),
 )
 """High tier first, by falling share."""
+
+WEB_SHARES: Mapping[str, float] = MappingProxyType(
+    {
+        "en": 0.4,
+        "de": 0.06,
+        "ru": 0.06,
+        "ar": 0.006,
+        "hi": 0.002,
+        "sw": 0.0001,
+        "kk": 0.0005,
+        "ne": 0.0005,
+        "cy": 0.0001,
+        "ur": 0.0003,
+    }
+)
+"""Share of the web's pages, to one digit: the order of magnitude that Common Crawl's statistics give."""
+
+WEB_LANGUAGES: tuple[Language, ...] = tuple(replace(one, share=WEB_SHARES[one.code]) for one in LANGUAGES)
+"""The same ten languages for models that were trained on the web. The tiers stand: high are classes 4 and 5
+of Joshi et al. (2020), "The State and Fate of Linguistic Diversity", low are the classes under 4."""

@@ -164,6 +164,8 @@ def _measures(at: Measured) -> list[list[Any]]:
                 "bits_per_character": totals["bits"] / sum(map(len, texts)),
                 "nats_per_token": totals["bits"] * math.log(2) / totals["tokens"],
             }
+            if name == PLAIN:
+                values["byte_premium"] = corpus.byte_premium(one.code, at.asked.languages[0].code)
             if "kl_bits" in totals:
                 values |= {
                     "kl_bits_per_byte": totals["kl_bits"] / n_bytes,
