@@ -14,12 +14,13 @@ from typing import Any
 from deployments import terminal
 from deployments.settings import settings_for
 from deployments.temporary_server import TemporaryServer
-from flows import entropy_import
+from flows import disparity_import, entropy_import
 from flows.registry import find_study, studies
 from lab.errors import UsageError
 from lab.fingerprint import canonical
 from lab.gates import STOP, Gate, GateError, explain, judge, read_rule
 from lab.plan import deviations, freeze, plan_hash, read_declared
+from lab.report_units import units_of
 from lab.store import Store
 from lab.study import Study
 from lab.tables import utc_now
@@ -82,7 +83,7 @@ def run_study(
         print(json.dumps(result, indent=1))
     else:
         for (model, look), rows in groupby(result["concluding"], key=itemgetter("model", "look")):
-            where = f" at {look} samples a cell" if look else ""
+            where = f" at {look} {units_of(study.plan(settings).margin_unit).look}" if look else ""
             print(f"\nVerdicts{where}, {model}:")
             terminal.print_decisions(list(rows))
         print(f"Next: {result['decisions'][-1]['next']}")
@@ -101,13 +102,17 @@ PATH = """
 SELECT decision_id, profile, model, look, gate, verdict, exploratory, negligible, sentence, next
 FROM decision_path WHERE study = $study ORDER BY profile, model, plan_hash, position
 """
+COUNTED_IN = """
+SELECT any_value(json_extract_string(text, '$.margin_unit')) AS margin_unit FROM plan WHERE study = $study
+"""
 DECIDED = "SELECT DISTINCT study FROM decision ORDER BY study"
 
 
 def _tree(name: str) -> tuple[str, tuple[Gate, ...]]:
     """Name and gates of a study, or of imported results, which come by `ladder import` and not by a run."""
-    if name.replace("-", "_") == entropy_import.NAME:
-        return entropy_import.NAME, entropy_import.GATES
+    for imported in (entropy_import, disparity_import):
+        if name.replace("-", "_") == imported.NAME:
+            return imported.NAME, imported.GATES
     study = find_study(name)
     return study.name, study.gates
 
@@ -129,7 +134,12 @@ def show_gates(home: Path, name: str | None, *, as_json: bool) -> None:
             print(f"  {verdict:<13} -> {route.next}{last}")
     if not path:
         print("\nNo decision yet.")
-    _print_path(path)
+    _print_path(path, _look_unit(Store(home), study))
+
+
+def _look_unit(store: Store, study: str) -> str:
+    """What a look of the study is a number of."""
+    return units_of(store.read(COUNTED_IN, {"study": study}).item()).look
 
 
 def _show_every_path(store: Store, *, as_json: bool) -> None:
@@ -140,17 +150,17 @@ def _show_every_path(store: Store, *, as_json: bool) -> None:
         return
     for name, path in paths.items():
         print(f"{name}: its tree is shown by `ladder gates {name}`")
-        _print_path(path)
+        _print_path(path, _look_unit(store, name))
     if not paths:
         print("No decision yet.")
 
 
-def _print_path(path: Sequence[Mapping[str, Any]]) -> None:
+def _print_path(path: Sequence[Mapping[str, Any]], look_unit: str) -> None:
     place = None
     for row in path:
         here = (row["profile"], row["model"], row["look"])
         if here != place:
-            print(f"\n{row['model']} · {row['profile']} · {row['look']} samples a cell")
+            print(f"\n{row['model']} · {row['profile']} · {row['look']} {look_unit}")
             place = here
         terminal.print_decisions([row])
         print(f"{'':<{terminal.VERDICT_WIDTH}}id {row['decision_id']}, next: {row['next']}")

@@ -84,7 +84,7 @@ def _format(document: Document) -> str:
     have = f"no known format: found {', '.join(root.value) or 'no member'}"[:200]
     return root.refuse(
         f"{have}; v2 has experiment_version, v1 single_turn, direct injection prompts; flat rows are a list "
-        "or one row a line"
+        "or one row a line; perplexities name baseline and quantised of each language"
     )
 
 

@@ -261,7 +261,7 @@ SELECT study, profile, plan_hash, model, family AS experiment, contrast AS varia
        role, method, look, estimate, low, high, p, p_adjusted, alpha, margin, n, verdict, negligible, reason, step_id
 FROM look_test
 WHERE is_last_look AND hypothesis IN ('gap', 'gap_fixed_languages', 'ratio_of_means', 'geometric_mean_ratio',
-                                      'slope_on_log_share', 'spread', 'legacy_ratio', 'gap_in_nats')
+                                      'slope_on_log_share', 'spread', 'mean_degradation_percent', 'degradation_ratio', 'gap_nats')
 ORDER BY study, profile, plan_hash, model, experiment, variant, role, quantity, metric;
 COMMENT ON VIEW disparity IS
     'What low-resource languages lose beyond high-resource ones: gaps, ratios and the legacy columns beside them.';
