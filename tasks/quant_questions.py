@@ -30,9 +30,24 @@ MOST_SETS = 12
 """Random sets of blocks that the chosen ones are compared with."""
 
 
-def verdict_row(row: TestRow, family: str) -> TestRow:
-    """The row that the views read."""
-    return replace(row, family=family, hypothesis="experiment", role="verdict")
+def verdict_row(row: TestRow, family: str, rows: Sequence[TestRow] = ()) -> TestRow:
+    """The row that the views read; EQUIVALENT has the interval it rests on, that of the one-sided tests.
+
+    Parameters
+    ----------
+    rows
+        Those of the same question, the `_tost` row among them.
+    """
+    found = replace(row, family=family, hypothesis="experiment", role="verdict")
+    tost = [
+        one
+        for one in rows
+        if one.role == "equivalence"
+        and (one.hypothesis, one.metric, one.contrast) == (f"{row.hypothesis}_tost", row.metric, row.contrast)
+    ]
+    if row.verdict != "EQUIVALENT" or not tost:
+        return found
+    return replace(found, low=tost[0].low, high=tost[0].high, method=tost[0].method)
 
 
 def unless(row: TestRow, failed: Sequence[str]) -> TestRow:
@@ -112,7 +127,7 @@ def degradation(at: Measured, family: str) -> list[TestRow]:
     cost = next(row for row in rows if row.role == "decides")
     checks = null_rows(at, family)
     failed = [f"{row.hypothesis} {row.contrast}: {row.reason}" for row in checks if row.reason]
-    return [*rows, *checks, unless(verdict_row(cost, family), failed)]
+    return [*rows, *checks, unless(verdict_row(cost, family, rows), failed)]
 
 
 def null_rows(at: Measured, family: str) -> list[TestRow]:
@@ -202,7 +217,7 @@ def disparity(at: Measured, family: str, others: Sequence[str]) -> list[TestRow]
     )
     legacy = [row for name in (MAIN, *names) if not at.reasons(name) for row in _legacy(at, name, family)]
     gap = next(row for row in rows if row.role == "decides")
-    return [*rows, *shown(beside, family), *legacy, verdict_row(gap, family)]
+    return [*rows, *shown(beside, family), *legacy, verdict_row(gap, family, rows)]
 
 
 def _legacy(at: Measured, name: str, family: str) -> list[TestRow]:
@@ -252,7 +267,7 @@ def budgets(
     for experiment, (question, _, _) in pairs.items():
         own = [replace(row, family=experiment) for row in rows if row.contrast.split(":")[0] == question]
         decides = next(row for row in own if row.role == "decides")
-        found += [*own, verdict_row(decides, experiment)]
+        found += [*own, verdict_row(decides, experiment, own)]
     there = [name for name in selectors if name in at.bodies]
     pareto = analyse_disparity(
         at.aligned,
@@ -307,7 +322,7 @@ def best_budget(at: Measured, names: Mapping[float, str], family: str) -> list[T
         replace(shared, metric="percent", contrast=chosen, n=choice.n),
         *means,
         *rows,
-        verdict_row(decides, family),
+        verdict_row(decides, family, rows),
     ]
 
 
@@ -370,4 +385,4 @@ def layer_protection(
         )
     ]
     decides = next(row for row in rows if row.role == "decides")
-    return [*rows, verdict_row(decides, family)]
+    return [*rows, verdict_row(decides, family, rows)]

@@ -84,6 +84,9 @@ def test_damage_in_one_group_is_detected_with_its_sign_and_the_same_in_both_is_n
     assert against.estimate < -2.5
     both = verdict(questions.disparity(measured(same(4.0)), "A-003", OTHERS))
     assert both.verdict == "EQUIVALENT"
+    assert both.low is not None
+    assert both.high is not None
+    assert -ASKED.margin < both.low < both.high < ASKED.margin
 
 
 def test_the_legacy_ratio_is_beside_the_gap_and_moves_where_the_gap_does_not() -> None:
