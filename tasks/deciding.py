@@ -165,7 +165,7 @@ def markdown(gate: Gate, row: DecisionRow, evidence: Evidence) -> str:
         f"# {row.verdict}{' · ' + ', '.join(flags) if flags else ''}",
         f"**{gate.question}**",
         f"{row.sentence}.",
-        f"Model {row.model}, look at {row.look} samples a cell. Next: **{row.next}**.",
+        f"Model {row.model}, look {row.look}. Next: **{row.next}**.",
         "| evidence | value |\n| --- | --- |\n"
         + "\n".join(f"| {name} | {_text(value)} |" for name, value in evidence.items()),
         "| verdict | leads to |\n| --- | --- |\n" + "\n".join(_routes(gate, row)),
