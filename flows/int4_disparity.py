@@ -52,7 +52,10 @@ SECONDARY = ("relative", "bits_per_byte", "premium_bits_per_byte", "bits_per_cha
 
 @dataclass(frozen=True, kw_only=True)
 class Int4Disparity:
-    """What a run of this study can be told; all of it but the limits and the models belongs to the plan."""
+    """What a run of this study can be told; all of it but the time limit belongs to the plan.
+
+    The models do too, unlike those of a ladder: the experiments of one plan are read together.
+    """
 
     profile: Annotated[Literal["smoke", "full"], Field(description="Whose plan this is")]
     model: Annotated[str, Field(description="Of experiments A to C: an embedded model or a hub id")]
@@ -167,7 +170,7 @@ def kept_name(selector: str, percent: float) -> str:
 
 def plan(settings: Int4Disparity) -> Plan:
     """The plan that a run of these settings follows."""
-    circumstances = {"profile", "model", "transfer", "looks", "margin_bits", "alpha", "timeout_minutes"}
+    circumstances = {"profile", "looks", "margin_bits", "alpha", "timeout_minutes"}
     design = {name: value for name, value in asdict(settings).items() if name not in circumstances}
     return Plan(
         study=NAME,

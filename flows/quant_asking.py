@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from flows.quant_protocol import Replicate
+from lab.products import Products
 from tasks import quant_measuring
 from tasks.quant_analysis import Question
 from tasks.quant_questions import MAIN, chosen_sets
@@ -81,6 +83,13 @@ def _layer_protection(run: QuantRun, experiments: tuple[str, ...], one: Replicat
 
 
 def sweep(run: QuantRun, experiment: str, one: Replicate, look: int, sets: Sequence[tuple[int, ...]]) -> str:
+    """Sweep over the blocks of a replicate's model and record what it took; returns the product's key.
+
+    Raises
+    ------
+    TimeLimitError, WorkError
+        It exceeded the limit or failed.
+    """
     subject = run.subject(one, look)
     key = subject.sweep_key(run.protocol.main, sets)
     quant_measuring.sweep(
@@ -92,6 +101,11 @@ def sweep(run: QuantRun, experiment: str, one: Replicate, look: int, sets: Seque
         run.protocol.timeout_seconds,
         key,
     )
+    seconds = Products(run.home, quant_measuring.SWEEP).read(key)["seconds"]
+    config = {"sweep": asdict(run.protocol.main), "sets": [list(kept) for kept in sets], "look": look}
+    code = quant_measuring.measuring_code()
+    step = run.step(key, experiment, one, arm="sweep", config=config, code=code, seconds=seconds)
+    run.record(f"sweep of {experiment}, {one.name}", [step, run.planned(key)])
     return key
 
 

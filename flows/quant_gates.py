@@ -139,7 +139,9 @@ LAYERS = Gate(
     rules=_verdicts("DETECTED", "EQUIVALENT"),
     routes={
         "INVALID": Route(next="transfer", sentence="no answer: {findings}"),
-        "DETECTED": Route(next="layer_protection", sentence="{findings}"),
+        "DETECTED": Route(
+            next="layer_protection", sentence="some block saves more or less than the mean block: {findings}"
+        ),
         "EQUIVALENT": Route(next="transfer", sentence="no block stands out beyond {margin} bits: {findings}"),
         "INCONCLUSIVE": Route(next="layer_protection", sentence="neither shown nor excluded: {findings}"),
     },

@@ -139,7 +139,7 @@ class QuantRun:
             rows = quant_training.training_rows(
                 found, study=self.protocol.plan.study, model=one.name, **self._place()
             )
-            self.record(f"training of {one.name}", [*rows, self._planned(quant_training.training_key(spec))])
+            self.record(f"training of {one.name}", [*rows, self.planned(quant_training.training_key(spec))])
 
     def _digest(self, model: str) -> str:
         found = Model(
@@ -151,7 +151,36 @@ class QuantRun:
     def _place(self) -> dict[str, str]:
         return {"environment_id": self.opened.row.environment_id, "device": self.opened.device}
 
-    def _planned(self, step_id: str) -> PlanStepRow:
+    def step(
+        self,
+        step_id: str,
+        experiment: str,
+        one: Replicate,
+        *,
+        config: object,
+        arm: str | None = None,
+        code: str = "",
+        seconds: float | None = None,
+        reason: str | None = None,
+    ) -> StepRow:
+        """A row of the `step` table about a replicate."""
+        return StepRow(
+            step_id=step_id,
+            study=self.protocol.plan.study,
+            experiment=experiment,
+            arm=arm,
+            model=one.name,
+            seed=one.number if one.folds is None else None,
+            config=canonical(config),
+            code=code,
+            seconds=seconds,
+            recorded_at=utc_now(),
+            reason=reason,
+            **self._place(),
+        )
+
+    def planned(self, step_id: str) -> PlanStepRow:
+        """That the plan has this step."""
         return PlanStepRow(plan_hash=self.opened.row.plan_hash, step_id=step_id)
 
     def walk(self) -> None:
@@ -252,23 +281,11 @@ class QuantRun:
         for name, variant in wanted.items():
             key = subject.key(variant)
             body = Products(self.home, quant_measuring.EVALUATION).read(key)
+            config, code = subject.config(variant), quant_measuring.measuring_code()
             rows.append(
-                StepRow(
-                    step_id=key,
-                    study=self.protocol.plan.study,
-                    experiment=experiment,
-                    arm=name,
-                    model=one.name if one.folds is None else one.model,
-                    seed=one.number if one.folds is None else None,
-                    config=canonical(subject.config(variant)),
-                    code=quant_measuring.measuring_code(),
-                    seconds=body["seconds"],
-                    recorded_at=utc_now(),
-                    reason=None,
-                    **self._place(),
-                )
+                self.step(key, experiment, one, arm=name, config=config, code=code, seconds=body["seconds"])
             )
-            rows += [self._planned(key), *quant_measuring.coverage_rows(body, key)]
+            rows += [self.planned(key), *quant_measuring.coverage_rows(body, key)]
             rows += quant_measuring.loss_rows(subject.corpus, body, key)
         self.record(f"losses of {experiment}, {one.name}", rows)
 
@@ -285,21 +302,8 @@ class QuantRun:
             "plan": self.opened.row.plan_hash,
             "look": look,
         }
-        step = StepRow(
-            step_id=fingerprint(config),
-            study=self.protocol.plan.study,
-            experiment=experiment,
-            arm=None,
-            model=one.name,
-            seed=None,
-            config=canonical(config),
-            code="",
-            seconds=None,
-            recorded_at=utc_now(),
-            reason=reason,
-            **self._place(),
-        )
-        self.record(f"{experiment}, {one.name}", [step, self._planned(step.step_id)])
+        step = self.step(fingerprint(config), experiment, one, config=config, reason=reason)
+        self.record(f"{experiment}, {one.name}", [step, self.planned(step.step_id)])
 
     def _answer(self, experiments: tuple[str, ...], look: int) -> None:
         """Analyse every replicate, record the rows, and say of each replicate that it is done or why not."""
@@ -338,21 +342,10 @@ class QuantRun:
         self, question: Question, one: Replicate, look: int, key: str, body: Mapping[str, Any]
     ) -> None:
         self.analysis = key
-        step = StepRow(
-            step_id=key,
-            study=self.protocol.plan.study,
-            experiment="analyse",
-            arm=question.family,
-            model=one.name,
-            seed=None,
-            config=canonical({"keys": question.keys, "sweep": question.sweep, "look": look}),
-            code=quant_analysis.analysis_code(),
-            seconds=None,
-            recorded_at=utc_now(),
-            reason=None,
-            **self._place(),
-        )
-        rows: list[Record] = [step, self._planned(key)]
+        config = {"keys": question.keys, "sweep": question.sweep, "look": look}
+        code = quant_analysis.analysis_code()
+        step = self.step(key, "analyse", one, arm=question.family, config=config, code=code)
+        rows: list[Record] = [step, self.planned(key)]
         rows += quant_analysis.result_rows(
             body, key=key, study=self.protocol.plan.study, model=one.name, look=look
         )

@@ -11,8 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import figures, figures_distribution, figures_scale
+from lab import (
+    figures,
+    figures_distribution,
+    figures_quantisation,
+    figures_quantisation_checks,
+    figures_scale,
+)
 from lab import report_queries as queries
+from lab import report_queries_quantisation as quantised
 from lab.chart_style import PALETTE
 from lab.errors import unknown
 from lab.report_group import Asked, ask, read_groups
@@ -90,6 +97,66 @@ FIGURES: Mapping[str, Figure] = {
         "is the margin. Dashed: EQUIVALENT from here on. Verdicts after correction over rungs.",
         query=queries.SCALE,
         draw=figures_scale.scale,
+    ),
+    "languages": Figure(
+        title="What INT4 costs each language",
+        caption="Change in bits on the same sentences, the most harmed language first, with intervals over "
+        "documents. In each row the replicates, the first one on top. Below 0: the rounded model is "
+        "better.",
+        query=quantised.CHANGES,
+        draw=figures_quantisation.languages,
+    ),
+    "languages-elsewhere": Figure(
+        title="The same in other architectures",
+        caption="As above, for the models of the transfer question, each in its own order.",
+        query=quantised.CHANGES_ELSEWHERE,
+        draw=figures_quantisation.languages,
+    ),
+    "metrics": Figure(
+        title="Legacy ratio beside the gap",
+        caption="Left: mean degradation % of low- over high-resource languages, with the word an earlier "
+        "study gave such a ratio; dashed: 1. Right: the gap on the same rows. The ratio has no "
+        "interval, and it can be large where nothing changed (bf16). Axes are linear within 1 of "
+        "zero, logarithmic beyond.",
+        query=quantised.DISPARITY,
+        draw=figures_quantisation_checks.metrics,
+    ),
+    "budgets": Figure(
+        title="Gap against budget",
+        caption="Low- minus high-resource change where a share of the weights is kept; the language is the "
+        "unit of the intervals. Random masks of equal bits are the control. 0: nothing kept.",
+        query=quantised.BUDGETS,
+        draw=figures_quantisation.budgets,
+    ),
+    "pareto-change": Figure(
+        title="Size against mean change",
+        caption="Lower left is better. Bits per weight count scales, kept weights and their indices; "
+        "variants of one size stand beside each other. Crosses: INT4 and INT8 with nothing kept; "
+        "INT2 and the legacy rounding are in the table. A point without a bar has no stored "
+        "interval.",
+        query=quantised.PARETO,
+        draw=figures_quantisation.pareto_change,
+    ),
+    "pareto-gap": Figure(
+        title="Size against gap",
+        caption="The same variants: what their size buys in equality between languages. 0 is equal loss.",
+        query=quantised.PARETO,
+        draw=figures_quantisation.pareto_gap,
+    ),
+    "blocks": Figure(
+        title="Where the damage is",
+        caption="Bits a sentence saved by keeping one block in full precision and rounding all others. "
+        "Colour: the sign; its strength: the size. Grey numbers: the interval covers 0.",
+        query=quantised.BLOCKS,
+        draw=figures_quantisation_checks.blocks,
+    ),
+    "nulls": Figure(
+        title="Nulls",
+        caption="What must be nearly nothing, as a share of the most that is allowed; the band is allowed. "
+        "fp32 again: exactly no change. bf16: mean change. INT8 and INT4: divergence over that of "
+        "the next coarser.",
+        query=quantised.NULLS,
+        draw=figures_quantisation_checks.nulls,
     ),
 }
 """Name -> figure of one study, profile, model and plan; a figure without rows is not shown."""

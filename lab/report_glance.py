@@ -19,6 +19,7 @@ from lab.report_markup import (
     text,
 )
 from lab.report_tree import draw_tree
+from lab.report_units import SENTENCES
 
 
 def glance(groups: Sequence[Group]) -> str:
@@ -49,7 +50,7 @@ def title(group: Group) -> str:
 def _answer(group: Group, step: Row) -> str:
     found = group.numbers(step)
     flags = badge(step["verdict"], exploratory=step["exploratory"], negligible=step["negligible"])
-    rests = _rests_on(found)
+    rests = _rests_on(found, group)
     return (
         f'<div>{flags}<span class="gate">{text(step["gate"])}, look {text(step["look"])}</span></div>'
         f'<div><p class="said">{text(step["sentence"] or step["question"])}</p>'
@@ -60,16 +61,17 @@ def _answer(group: Group, step: Row) -> str:
 
 def _mind(step: Row, found: Mapping[str, object], group: Group) -> str:
     """What would change our mind; nothing where a gate counts and does not test."""
-    if step["verdict"] in ("INCONCLUSIVE", "EQUIVALENT") and not {"effect", "n_to_settle"} & found.keys():
+    known = {group.units.value, "n_to_settle"} & found.keys()
+    if step["verdict"] in ("INCONCLUSIVE", "EQUIVALENT") and not known:
         return ""
     return f'<p class="note">What would change our mind: {_change(step, found, group)}</p>'
 
 
-def _rests_on(found: Mapping[str, object]) -> str:
-    """Effect, interval, p and n, as far as there are any."""
-    parts = []
-    if found.get("effect") is not None:
-        parts.append(f"effect {effect(found['effect'])} SD")
+def _rests_on(found: Mapping[str, object], group: Group) -> str:
+    """Effect or estimate, interval, p and n, as far as there are any."""
+    parts, units = [], group.units
+    if found.get(units.value) is not None:
+        parts.append(f"{units.value} {effect(found[units.value])} {units.unit}")
     if found.get("low") is not None and found.get("high") is not None:
         parts.append(f"{_level(found)} interval {interval(found['low'], found['high'])}")
     elif found.get("high") is not None:
@@ -99,17 +101,20 @@ def _change(step: Row, found: Mapping[str, object], group: Group) -> str:
     if verdict == "INVALID":
         return f"sound data. What failed: {text(reason)}." if reason else "sound data."
     if verdict == "INCONCLUSIVE" and isinstance(needed, int):
-        return f"{number(needed)} samples a cell would settle it; there are {text(step['look'])}."
+        return f"{number(needed)} {group.units.look} would settle it; there are {text(step['look'])}."
     if verdict == "INCONCLUSIVE" and reason:
         return f"{'' if found.get('margin') else 'data of which this is not true: '}{text(reason)}."
     if verdict == "INCONCLUSIVE":
-        return "more samples; how many is not known."
-    fresh = "in a run of the same plan on fresh samples"
+        return f"more {group.units.more}; how many is not known."
+    fresh = group.units.fresh
     if verdict == "EQUIVALENT":
         mde = f" This design finds {number(found['mde'], 2)} with 80 % power." if found.get("mde") else ""
-        margin = f" beyond {_plain(found['margin'])}" if found.get("margin") else ""
+        unit = "" if group.units.value == "effect" else f" {group.units.unit}"
+        margin = f" beyond {_plain(found['margin'])}{unit}" if found.get("margin") else ""
         return f"a difference{margin} {fresh}.{mde}"
-    if found.get("effect") is None:
+    if group.units is SENTENCES and "detected" in found:  # a gate over the verdicts of several experiments
+        return f"other verdicts of these experiments {fresh}."
+    if found.get(group.units.value) is None:
         return f"a check that fails {fresh}."
     small = " It lies inside the margin, so it counts as none." if step["negligible"] else ""
     return f"an interval that includes 0 {fresh}.{small}"
@@ -122,7 +127,7 @@ def decision_path(group: Group) -> str:
         column("look", "look", number),
         Column(head="verdict", show=_flags, is_number=False),
         column("then", "next", is_number=False),
-        Column(head="effect, SD", show=lambda step: effect(group.numbers(step).get("effect"))),
+        Column(head=group.units.size, show=lambda step: effect(group.numbers(step).get(group.units.value))),
         Column(head="interval", show=lambda step: _interval(group.numbers(step))),
         Column(head="n", show=lambda step: number(group.numbers(step).get("n"))),
     ]

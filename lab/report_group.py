@@ -13,6 +13,7 @@ import polars as pl
 from lab import report_queries as queries
 from lab.gates import NEXT_LOOK
 from lab.report_markup import Row
+from lab.report_units import Units, units_of
 from lab.store import Store
 
 
@@ -64,6 +65,11 @@ class Group:
         if "seed_effect" in concluded or not self.gates:
             return "seed_effect"
         return str(self.gates[-1]["name"])
+
+    @property
+    def units(self) -> Units:
+        """What its looks and its effects are counted in."""
+        return units_of(self.plan.get("margin_unit"))
 
     @property
     def parameters(self) -> dict[str, object]:

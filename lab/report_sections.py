@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+from lab import report_quantisation
 from lab import report_queries as queries
 from lab.report_figures import FIGURES, figure
 from lab.report_glance import decision_path, title
@@ -35,8 +36,24 @@ def study_section(store: Store, group: Group) -> str:
     def asked(query: str) -> Asked:
         return ask(store, query, group.parameters)
 
+    if report_quantisation.is_about(group):
+        parts = [
+            *report_quantisation.answers(asked),
+            ("Decision path", decision_path(group)),
+            *report_quantisation.parts(asked),
+            ("Deviations from the plan", _deviations(asked, group)),
+            ("Runs and environment", _runs(asked, report_quantisation.STEPS)),
+        ]
+    else:
+        parts = _parts(asked, group)
+    body = "".join(f"<h3>{head}</h3>{content}" for head, content in parts if content)
+    return f'<section id="{group.name}"><h2>{title(group)}</h2>{_plan(group)}{body}</section>'
+
+
+def _parts(asked: Callable[[str], Asked], group: Group) -> list[tuple[str, str]]:
+    """Heading and content of every part of a study of seeds."""
     tests = asked(queries.TESTS)
-    parts = [
+    return [
         ("Decision path", decision_path(group)),
         ("Rung by rung", _across(asked)),
         ("Differences between sources: found and not found", _effects(asked, tests.rows, group)),
@@ -47,8 +64,6 @@ def study_section(store: Store, group: Group) -> str:
         ("Deviations from the plan", _deviations(asked, group)),
         ("Runs and environment", _runs(asked)),
     ]
-    body = "".join(f"<h3>{head}</h3>{content}" for head, content in parts if content)
-    return f'<section id="{group.name}"><h2>{title(group)}</h2>{_plan(group)}{body}</section>'
 
 
 def _figures(asked: Callable[[str], Asked], *names: str) -> str:
@@ -86,8 +101,8 @@ def _plan(group: Group) -> str:
     return (
         f"<p>{text(group.question)}</p><p>Predicted before the first run: {text(plan.get('prediction'))}</p>"
         f'<p class="note">Plan <code>{text(group.plan_hash)}</code>: margin ±{text(plan.get("margin"))} '
-        f"{text(plan.get('margin_unit'))}, alpha {text(plan.get('alpha'))} over looks at {shown} samples a "
-        "cell.</p>"
+        f"{text(plan.get('margin_unit'))}, alpha {text(plan.get('alpha'))} over looks at {shown} "
+        f"{group.units.look}.</p>"
     )
 
 
@@ -181,8 +196,8 @@ def _deviations(asked: Callable[[str], Asked], group: Group) -> str:
     return note + table(found.rows, columns, caption="Fields that depart", stack=True) + sql(found.sql)
 
 
-def _runs(asked: Callable[[str], Asked]) -> str:
-    runs, steps = asked(queries.RUNS), asked(queries.STEPS)
+def _runs(asked: Callable[[str], Asked], steps_query: str = queries.STEPS) -> str:
+    runs, steps = asked(queries.RUNS), asked(steps_query)
     columns = [
         Column(head="run", show=lambda r: f"<code>{text(r['run_id'])}</code>", is_number=False),
         column("state", "state", is_number=False),

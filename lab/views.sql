@@ -168,7 +168,7 @@ WITH answers AS (
            arg_max(says, votes) AS says, bool_or(says = 'INVALID') AS is_invalid
     FROM counted GROUP BY ALL
 ), told AS (
-    SELECT study, plan_hash, experiment, look, avg(estimate) AS estimate, min(low) AS low, max(high) AS high,
+    SELECT study, plan_hash, experiment, look, avg(estimate ORDER BY model) AS estimate, min(low) AS low, max(high) AS high,
            max(margin) AS margin, min(n) AS n, string_agg(DISTINCT reason, '; ') AS reason,
            string_agg(model || ' ' || says
                       || coalesce(format(' {:+.3f} [{:+.3f}, {:+.3f}]', estimate, low, high), ''),

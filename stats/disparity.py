@@ -306,7 +306,8 @@ def _invalid_rows(bare: TestRow, broken: Mapping[str, str], sloped: bool) -> lis
     reason = "; ".join(
         why if why.startswith(f"{code}: ") else f"{code}: {why}" for code, why in broken.items()
     )
-    secondary = ["gap_fixed_languages", "ratio_of_means", "geometric_mean_ratio", "worst_language", "spread"]
+    secondary = ["gap_fixed_languages", "mean_change", "ratio_of_means", "geometric_mean_ratio"]
+    secondary += ["worst_language", "spread"]
     secondary += ["slope_on_log_share"] if sloped else []
     return [
         replace(bare, reason=reason),
@@ -335,9 +336,11 @@ def _fixed_language_rows(
     alpha, low = bare.alpha or 0.05, np.array(aligned.is_low)
     mean_low, mean_high = values[:, low].mean(axis=1), values[:, ~low].mean(axis=1)
     spread = np.std(values, axis=1, ddof=1)
-    gap, sd = intervals(np.column_stack([mean_low - mean_high, spread]), drawn, alpha)
+    shown = np.column_stack([mean_low - mean_high, spread, values.mean(axis=1)])
+    gap, sd, mean = intervals(shown, drawn, alpha)
     found = {
         "gap_fixed_languages": gap,
+        "mean_change": mean,
         "ratio_of_means": ratio_interval(mean_low, mean_high, drawn, alpha),
         "geometric_mean_ratio": _geometric_ratio(aligned, values, drawn, alpha),
         "spread": sd,

@@ -7,6 +7,7 @@ goes on from there.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -169,6 +170,7 @@ def sweep(
         languages[found["language"]] = found
         progress.advance(1, made=1)
 
+    started = time.perf_counter()
     with worker(near=subject.where) as process:
         function = "sweep"
         arguments: dict[str, object] = {
@@ -179,7 +181,7 @@ def sweep(
         if sets:
             function, arguments["sets"] = "keep_sets", [list(one) for one in sets]
         told = process.call(f"models.quant_jobs:{function}", arguments, seconds=seconds, report=keep)
-    products.write(key, {**told, "languages": languages})
+    products.write(key, {**told, "languages": languages, "seconds": time.perf_counter() - started})
     return key
 
 

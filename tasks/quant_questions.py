@@ -278,7 +278,7 @@ def budgets(
         unusable=at.unusable(MAIN, *there),
         rng=at.rng(),
     )
-    kept = ("gap", "gap_fixed_languages", "change")
+    kept = ("gap", "gap_fixed_languages", "mean_change", "change")
     return [*found, *shown([row for row in pareto if row.hypothesis in kept], "pareto")]
 
 

@@ -21,7 +21,10 @@ from lab.report_group import ask, read_groups
 from lab.store import Store
 from tests.small_study import LOOKS, record_study
 
-OTHER_STUDIES = {"scale", "doses"}
+QUANTISED = {
+    "languages", "languages-elsewhere", "metrics", "budgets", "pareto-change", "pareto-gap", "blocks", "nulls"
+}  # fmt: skip
+OTHER_STUDIES = {"scale", "doses", *QUANTISED}
 """Figures that the seed study has no rows for."""
 ALL = [item for item in (*FIGURES.items(), *WHOLE_STORE.items()) if item[0] not in OTHER_STUDIES]
 
