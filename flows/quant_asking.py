@@ -101,7 +101,7 @@ def sweep(run: QuantRun, experiment: str, one: Replicate, look: int, sets: Seque
         run.protocol.timeout_seconds,
         key,
     )
-    seconds = Products(run.home, quant_measuring.SWEEP).read(key)["seconds"]
+    seconds = Products(run.home, quant_measuring.SWEEP).read(key).get("seconds")
     config = {"sweep": asdict(run.protocol.main), "sets": [list(kept) for kept in sets], "look": look}
     code = quant_measuring.measuring_code()
     step = run.step(key, experiment, one, arm="sweep", config=config, code=code, seconds=seconds)
