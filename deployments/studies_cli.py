@@ -87,7 +87,14 @@ def run_study(
             print(f"\nVerdicts{where}, {model}:")
             terminal.print_decisions(list(rows))
         print(f"Next: {result['decisions'][-1]['next']}")
-    return 3 if is_invalid(study, result["decisions"]) else 0
+    failed = result.get("failed", [])
+    for line in failed:
+        print(f"ladder: {line}", file=sys.stderr)
+    if failed:
+        print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
+    if is_invalid(study, result["decisions"]):
+        return 3
+    return 1 if failed else 0
 
 
 def is_invalid(study: Study, decisions: Sequence[dict[str, Any]]) -> bool:

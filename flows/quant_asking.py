@@ -11,7 +11,8 @@ from flows.quant_protocol import Replicate
 from lab.products import Products
 from tasks import quant_measuring
 from tasks.quant_analysis import Question
-from tasks.quant_questions import MAIN, chosen_sets
+from tasks.quant_nulls import MAIN
+from tasks.quant_questions import chosen_sets
 from tasks.shell import unwalked
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def _disparity(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look
 
 
 def _budgets(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
-    kept = [name for name in experiments if (name, one.name) not in run.failures]
+    kept = [name for name in experiments if (name, one.name, look) not in run.failures]
     details = {
         "pairs": {name: list(pair) for name, pair in run.protocol.pairs.items()},
         "variants": [name for experiment in kept for name in run.protocol.variants[experiment]],
-        "absent": {name: run.failures[name, one.name] for name in experiments if name not in kept},
+        "absent": {name: run.failures[name, one.name, look] for name in experiments if name not in kept},
     }
     return _about(run, "budgets", "B", one, look, "A-002", *kept, details=details)
 
@@ -72,14 +73,14 @@ def _best_budget(run: QuantRun, experiments: tuple[str, ...], one: Replicate, lo
 
 def _blocks(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
     key = sweep(run, experiments[0], one, look, ())
-    return _about(run, "blocks", experiments[0], one, look, "A-001", sweep=key)
+    return _about(run, "blocks", experiments[0], one, look, "A-002", sweep=key)
 
 
 def _layer_protection(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
-    sets = chosen_sets(run.saved[one.name], run.protocol.keep_blocks, seed=0)
+    sets = chosen_sets(run.saved[one.name, look], run.protocol.keep_blocks, seed=0)
     key = sweep(run, experiments[0], one, look, sets)
     details = {"sets": [list(found) for found in sets]}
-    return _about(run, "layer_protection", experiments[0], one, look, "A-001", sweep=key, details=details)
+    return _about(run, "layer_protection", experiments[0], one, look, "A-002", sweep=key, details=details)
 
 
 def sweep(run: QuantRun, experiment: str, one: Replicate, look: int, sets: Sequence[tuple[int, ...]]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from flows import run_row
 from flows.int4_experiments import EXPERIMENTS, in_order
 from flows.quant_asking import question_of
-from flows.quant_gates import NEEDS
+from flows.quant_gates import DISPARITY, NEEDS
 from flows.quant_protocol import QuantProtocol, Replicate, replicates
 from flows.run_row import Opened, open_run
 from lab.errors import UsageError
@@ -27,7 +27,7 @@ from lab.products import Products
 from lab.records import DecisionRow, PlanStepRow, Record, StepRow
 from lab.tables import utc_now
 from models.multilingual import load_trained, spec_of
-from models.variants import Variant
+from models.variants import Variant, unevaluated_texts
 from tasks import quant_analysis, quant_measuring, quant_training
 from tasks.deciding import Standing, decide
 from tasks.generation import Model
@@ -39,6 +39,9 @@ from tasks.recording import record
 from tasks.shell import unwalked
 
 logger = logging.getLogger(__name__)
+
+LEAST_OTHERS = 100
+"""Sentences of each language that must not be evaluated: a unigram model of fewer is no floor."""
 
 
 def begin(protocol: QuantProtocol) -> QuantRun:
@@ -63,12 +66,21 @@ def begin(protocol: QuantProtocol) -> QuantRun:
 
 
 def _check_corpus(protocol: QuantProtocol) -> None:
-    """Read the sentences of every look before anything is recorded or trained."""
-    for look in protocol.plan.looks:
-        try:
+    """Read the sentences of every look, and those left to calibrate on, before anything is made."""
+    due = {code: max(count, LEAST_OTHERS) for code, count in protocol.mix.texts}
+    try:
+        for look in protocol.plan.looks:
             protocol.source_at(look).load()
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        last = protocol.source_at(protocol.plan.looks[-1])
+        for code, count in due.items():
+            found = len(unevaluated_texts(last, code, count))
+            if found < count:
+                raise UsageError(
+                    f"{found} sentences in {code!r} are left to calibrate on when {protocol.plan.looks[-1]} "
+                    f"are evaluated, {count} are needed; evaluate fewer (looks) or give more"
+                )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 @dataclass
@@ -85,10 +97,10 @@ class QuantRun:
     """Experiments run, by look."""
     keys: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
     """(replicate, look) -> name of each variant -> product of its evaluation."""
-    failures: dict[tuple[str, str], str] = field(default_factory=dict)
-    """(experiment, replicate) -> why it has no result."""
-    saved: dict[str, list[float]] = field(default_factory=dict)
-    """Replicate -> what keeping each block alone saves."""
+    failures: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    """(experiment, replicate, look) -> why it has no result."""
+    saved: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    """(replicate, look) -> what keeping each block alone saves."""
     path: list[DecisionRow] = field(default_factory=list)
     analysis: str = ""
 
@@ -184,18 +196,29 @@ class QuantRun:
         return PlanStepRow(plan_hash=self.opened.row.plan_hash, step_id=step_id)
 
     def walk(self) -> None:
-        """Ask the gates in order, each when the experiments it needs have run, until one leads out."""
+        """Ask the gates in order, each when the experiments it needs have run, until one leads out.
+
+        With more sentences the disparity is asked again from the check of the models on, the transfer alone:
+        what was decided before it stands.
+        """
         gates = {gate.name: gate for gate in self.protocol.plan.gates}
-        looks, place = self.protocol.plan.looks, 0
+        looks, place, decided_at = self.protocol.plan.looks, 0, 0
         name = self.protocol.plan.gates[0].name
         while name in gates:
             self._run(NEEDS[name], looks[place])
             self.path.append(decide(str(self.home), gates[name], self._standing(place)))
-            name = self.path[-1].next
+            asked, name = name, self.path[-1].next
+            if asked == DISPARITY.name:
+                decided_at = place
             if name == NEXT_LOOK and place + 1 < len(looks):
-                place, name = place + 1, self.protocol.plan.gates[0].name
+                place += 1
+                name = self.protocol.plan.gates[0].name if asked == DISPARITY.name else asked
         if self.protocol.every_experiment:
-            self._run(tuple(one.id for one in EXPERIMENTS), looks[place])
+            rest = (one.id for one in EXPERIMENTS if not self._has_run(one.id))
+            self._run(tuple(rest), looks[decided_at])
+
+    def _has_run(self, experiment: str) -> bool:
+        return any(name == experiment for name, _ in self.done)
 
     def _standing(self, place: int) -> Standing:
         plan, row = self.protocol.plan, self.opened.row
@@ -213,9 +236,12 @@ class QuantRun:
         )
 
     def _run(self, wanted: tuple[str, ...], look: int) -> None:
-        """Run experiments and what they wait for; the three budgets are analysed together."""
+        """Run experiments, and what they wait for unless it has run at some look.
+
+        The three budgets are analysed together.
+        """
         for experiment in in_order(wanted):
-            if (experiment, look) in self.done:
+            if (experiment, look) in self.done or (experiment not in wanted and self._has_run(experiment)):
                 continue
             self.done.add((experiment, look))
             logger.info("%s at %d sentences", experiment, look)
@@ -233,20 +259,21 @@ class QuantRun:
             where=where, digest=digest, source=self.protocol.source_at(look), mix=self.protocol.mix
         )
 
-    def _live(self, experiment: str) -> list[Replicate]:
+    def _live(self, experiment: str, look: int) -> list[Replicate]:
         """Replicates that have a model and have not failed here or in what this experiment waits for."""
         before = in_order((experiment,))
         return [
             one
             for one in self.all_replicates[self.protocol.model_of(experiment)]
-            if one.name not in self.absent and not any((name, one.name) in self.failures for name in before)
+            if one.name not in self.absent
+            and not any((name, one.name, look) in self.failures for name in before)
         ]
 
     def _measure(self, experiment: str, look: int) -> None:
         """Evaluate an experiment's variants on every replicate, those of one model once."""
         wanted = self.protocol.variants.get(experiment, {})
         started: dict[str, tuple[float, Any]] = {}
-        for one in self._live(experiment):
+        for one in self._live(experiment, look):
             subject = self.subject(one, look)
             named = {subject.key(variant): variant for variant in wanted.values()}
             if subject.where in started or not named:
@@ -261,7 +288,7 @@ class QuantRun:
             )
             started[subject.where] = (time.monotonic(), future)
         told = {where: _outcome(future) for where, (_, future) in started.items()}
-        for one in self._live(experiment):
+        for one in self._live(experiment, look):
             if not wanted:
                 continue
             subject = self.subject(one, look)
@@ -290,7 +317,7 @@ class QuantRun:
         self.record(f"losses of {experiment}, {one.name}", rows)
 
     def _fail(self, experiment: str, one: Replicate, look: int, reason: str) -> None:
-        self.failures[experiment, one.name] = reason
+        self.failures[experiment, one.name, look] = reason
         logger.warning("%s, %s: %s", experiment, one.name, reason)
         self._mark(experiment, one, look, reason)
 
@@ -309,33 +336,34 @@ class QuantRun:
         """Analyse every replicate, record the rows, and say of each replicate that it is done or why not."""
         first = experiments[0]
         for one in self.all_replicates[self.protocol.model_of(first)]:
-            reason = self.absent.get(one.name) or self._blocked(experiments, one)
+            reason = self.absent.get(one.name) or self._blocked(experiments, one, look)
             try:
                 question = None if reason else question_of(self, experiments, one, look)
             except WorkError as error:
                 question, reason = None, str(error)
             if question is None:
                 for experiment in experiments:
-                    if (experiment, one.name) not in self.failures:
+                    if (experiment, one.name, look) not in self.failures:
                         self._fail(experiment, one, look, str(reason))
                 continue
             key = quant_analysis.analysis_key(question)
             what = f"{question.family}, {one.name}, {look} sentences"
             quant_analysis.analyse(str(self.home), what, unwalked(question), key)
             body = Products(self.home, quant_analysis.KIND).read(key)
-            self.saved[one.name] = body["further"].get("saved", self.saved.get(one.name, []))
+            if "saved" in body["further"]:
+                self.saved[one.name, look] = body["further"]["saved"]
             self._record_answer(question, one, look, key, body)
             for experiment in experiments:
-                if (experiment, one.name) not in self.failures:
+                if (experiment, one.name, look) not in self.failures:
                     self._mark(experiment, one, look, None)
 
-    def _blocked(self, experiments: tuple[str, ...], one: Replicate) -> str | None:
+    def _blocked(self, experiments: tuple[str, ...], one: Replicate, look: int) -> str | None:
         """Why a replicate cannot answer: something it waits for failed; of several budgets all must have."""
         before = [name for name in in_order(experiments[:1]) if name not in experiments]
         for name in before:
-            if (name, one.name) in self.failures:
-                return f"{name} has no result: {self.failures[name, one.name]}"
-        own = [self.failures.get((name, one.name)) for name in experiments]
+            if (name, one.name, look) in self.failures:
+                return f"{name} has no result: {self.failures[name, one.name, look]}"
+        own = [self.failures.get((name, one.name, look)) for name in experiments]
         return own[0] if all(own) else None
 
     def _record_answer(
@@ -357,7 +385,9 @@ class QuantRun:
 
     def result(self) -> dict[str, Any]:
         """The decisions in order, and those of the last look, as plain data."""
-        return run_row.result(self.opened.row, self.protocol.model, self.path)
+        told = run_row.result(self.opened.row, self.protocol.model, self.path)
+        failed = [f"{a}, {b}, look {c}: {why}" for (a, b, c), why in self.failures.items()]
+        return told | {"failed": [*self.absent.values(), *failed]}
 
 
 def _outcome(future: Any) -> str | None:

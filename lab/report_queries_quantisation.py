@@ -153,7 +153,8 @@ SELECT family AS experiment, model AS replicate, contrast AS checked, estimate A
        low / nullif(bound, 0) AS share_low, high / nullif(bound, 0) AS share_high,
        reason IS NULL AS holds, reason, method, n
 FROM bounded
-ORDER BY list_position(['fp32 again', 'bf16', 'int8/int4', 'int4/int2'], contrast), experiment, replicate
+ORDER BY list_position(['fp32 again', 'bf16', 'bf16/int4', 'int8/int4', 'int4/int2'], contrast),
+         experiment, replicate
 """
 
 TESTS = """

@@ -27,14 +27,19 @@ from models.preservation import Statistics
 from models.quant_spec import CalibrationMix, QuantSpec
 from models.quantize import Coverage, quantized
 from models.unigram import fitted_on, unigram_losses
-from models.variants import CorpusSource, Variant, calibration_texts, unevaluated_texts, variant_from
+from models.variants import (
+    UNIGRAM_TEXTS,
+    CorpusSource,
+    Variant,
+    calibration_texts,
+    unevaluated_texts,
+    variant_from,
+)
 from models.windows import Encoded, encode, prefix_id_of
 
 Report = Callable[[dict[str, Any]], None]
 BLOCK_SIZE = 256
 """Predictions of a window; CLDR sentences fit into one."""
-UNIGRAM_TEXTS = 400
-"""Sentences that the unigram model of a language is fitted on, at most."""
 
 
 def train(*, name: str, seed: int, directory: str, report: Report) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def _loss(at: Loaded, code: str, variant: Variant) -> dict[str, Any]:
     try:
         return _as_data(sentence_losses(at.model, at.encoded[code], baseline=baseline))
     except ValueError as error:  # a loss that is no number: this language has none, the others may
-        return {"reason": f"{code}: {error}"}
+        return {"bits": None, "tokens": None, "kl_bits": None, "flips": None, "reason": f"{code}: {error}"}
 
 
 def _as_data(losses: SentenceLosses) -> dict[str, Any]:

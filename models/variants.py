@@ -6,6 +6,8 @@ filed under. No torch here: a flow names variants, `models.quant_jobs` makes the
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +22,8 @@ from models.quant_spec import CalibrationMix, Preservation, QuantSpec
 
 CALIBRATION_FIRST = 800_000
 """First CLDR document of calibration texts; evaluation starts at 0 and training at 1,000,000."""
+UNIGRAM_TEXTS = 400
+"""Sentences that the unigram model of a language is fitted on, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,3 +161,10 @@ def unevaluated_texts(source: CorpusSource, code: str, count: int) -> list[str]:
             "that some are left for calibration"
         )
     return list(whole.take(used, len(whole.document_names)).side(code)[:count])
+
+
+@lru_cache(maxsize=16)
+def unevaluated_sha256(mix: CalibrationMix, source: CorpusSource) -> str:
+    """Of the texts that calibrate selectors and fit unigram models; evaluations depend on them too."""
+    read = [unevaluated_texts(source, code, max(count, UNIGRAM_TEXTS)) for code, count in mix.texts]
+    return hashlib.sha256(json.dumps(read, ensure_ascii=False).encode()).hexdigest()

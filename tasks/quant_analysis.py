@@ -19,6 +19,7 @@ from stats.rows import TestRow
 from tasks import quant_questions as questions
 from tasks.quant_measured import PLAIN, Asked, Measured, Sentences
 from tasks.quant_measuring import EVALUATION, SWEEP
+from tasks.quant_nulls import judged, null_rows
 from tasks.shell import product_key
 
 KIND = "quant_analysis"
@@ -52,7 +53,7 @@ def analysis_code() -> str:
         "stats.preservation",
         "stats.layer_effects",
         "stats.legacy_disparity",
-        alone=("tasks.quant_questions", "tasks.quant_measured", "tasks.quant_analysis"),
+        alone=("tasks.quant_questions", "tasks.quant_nulls", "tasks.quant_measured", "tasks.quant_analysis"),
     )
 
 
@@ -87,6 +88,8 @@ def answer(home: Path, question: Question) -> dict[str, Any]:
     at = Measured(question.asked, Sentences(corpus=question.source.load(), places=question.places), bodies)
     swept = None if question.sweep is None else Products(home, SWEEP).read(question.sweep)
     rows, further = ASK[question.kind](at, question, swept)
+    if question.kind != "baseline":  # which is itself the check of the baseline
+        rows = judged(rows, at)
     return {"rows": [asdict(row) for row in rows], "further": further, "metrics": _measures(at)}
 
 
@@ -103,11 +106,8 @@ def _degradation(at: Measured, question: Question, _: Any) -> Answer:
 
 def _disparity(at: Measured, question: Question, _: Any) -> Answer:
     rows = questions.disparity(at, question.family, question.details["others"])
-    if question.details["with_nulls"]:  # a model of its own, whose nulls no other experiment has checked
-        checks = questions.null_rows(at, question.family)
-        failed = [f"{row.hypothesis} {row.contrast}: {row.reason}" for row in checks if row.reason]
-        failed += at.reasons(PLAIN).values()
-        rows = [*rows[:-1], *checks, questions.unless(rows[-1], failed)]
+    if question.details["with_nulls"]:  # a model of its own, whose nulls no other experiment shows
+        rows = [*null_rows(at, question.family), *rows]
     return rows, {}
 
 

@@ -89,18 +89,10 @@ class Measured:
     def column(self, name: str, what: str) -> FloatArray:
         """(L, S) of one variant: bits, tokens, kl_bits or flips; NaN where a language has no number."""
         places = list(self.sentences.places)
+        sides = (self.bodies[name]["languages"][one.code] for one in self.asked.languages)
+        columns = (None if side["reason"] is not None else side[what] for side in sides)
         missing = np.full(len(places), np.nan)
-        found = self.bodies[name]["languages"]
-        return np.array(
-            [
-                missing
-                if found[one.code][what] is None
-                else np.array(found[one.code][what], float)[places]
-                if found[one.code]["reason"] is None
-                else missing
-                for one in self.asked.languages
-            ]
-        )
+        return np.array([missing if one is None else np.array(one, float)[places] for one in columns])
 
     def bits(self, name: str) -> FloatArray:
         """(L, S) bits of each sentence."""

@@ -21,7 +21,7 @@ from lab.products import Products
 from lab.records import MetricRow, Record, SentenceLossRow
 from models.corpus import AlignedCorpus
 from models.quant_spec import CalibrationMix, QuantSpec
-from models.variants import CorpusSource, Variant
+from models.variants import CorpusSource, Variant, unevaluated_sha256
 from tasks.killable import worker
 from tasks.progress import Progress
 from tasks.shell import product_key
@@ -60,12 +60,14 @@ class Subject:
 
     def config(self, variant: Variant) -> dict[str, object]:
         """All that can change its numbers."""
-        mix = asdict(self.mix) if variant.needs_statistics or variant.spec is None else None
+        reads_others = variant.needs_statistics or variant.spec is None
+        others = unevaluated_sha256(self.mix, self.source) if reads_others else None
         return {
             "digest": self.digest,
             "corpus": self.corpus.sha256,
             "variant": asdict(variant),
-            "calibration": mix,
+            "calibration": asdict(self.mix) if reads_others else None,
+            "other_texts": others,
             "code": measuring_code(),
         }
 

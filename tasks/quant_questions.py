@@ -20,12 +20,8 @@ from stats.legacy_disparity import legacy_disparity, legacy_rows
 from stats.preservation import analyse_preservation, choose_budget
 from stats.rows import TestRow
 from tasks.quant_measured import PLAIN, Measured, swept
+from tasks.quant_nulls import MAIN, null_rows
 
-AGAIN, NULL, INT8, MAIN, INT2 = "fp32 again", "bf16", "int8", "int4", "int2"
-NEAR_NULL = 0.1
-"""INT8 may diverge from the baseline at most this much of what INT4 does, in KL."""
-MOST_OF_INT2 = 0.5
-"""INT4 may diverge at most this much of what INT2 does."""
 MOST_SETS = 12
 """Random sets of blocks that the chosen ones are compared with."""
 
@@ -48,11 +44,6 @@ def verdict_row(row: TestRow, family: str, rows: Sequence[TestRow] = ()) -> Test
     if row.verdict != "EQUIVALENT" or not tost:
         return found
     return replace(found, low=tost[0].low, high=tost[0].high, method=tost[0].method)
-
-
-def unless(row: TestRow, failed: Sequence[str]) -> TestRow:
-    """The verdict, or INVALID with the checks that failed."""
-    return replace(row, verdict="INVALID", negligible=None, reason="; ".join(failed)) if failed else row
 
 
 def shown(rows: Sequence[TestRow], family: str) -> list[TestRow]:
@@ -125,70 +116,7 @@ def degradation(at: Measured, family: str) -> list[TestRow]:
         )
     ]
     cost = next(row for row in rows if row.role == "decides")
-    checks = null_rows(at, family)
-    failed = [f"{row.hypothesis} {row.contrast}: {row.reason}" for row in checks if row.reason]
-    return [*rows, *checks, unless(verdict_row(cost, family, rows), failed)]
-
-
-def null_rows(at: Measured, family: str) -> list[TestRow]:
-    """Checks that must hold before a change means anything; a row with a reason is one that does not."""
-    bare = TestRow(family=family, hypothesis="null", method="", role="diagnostic", reason="undefined")
-    delta = replace(bare, metric="delta_bits_per_sentence")
-    widths = replace(bare, hypothesis="order_of_widths", metric="kl_bits")
-    return [
-        _unchanged(at, replace(delta, contrast=AGAIN)),
-        _near_zero(at, replace(delta, contrast=NULL)),
-        _ordered(at, widths, INT8, MAIN, NEAR_NULL),
-        _ordered(at, widths, MAIN, INT2, MOST_OF_INT2),
-    ]
-
-
-def _no_number(at: Measured, *names: str) -> str | None:
-    """Why a check cannot be made: some loss of these variants is no number."""
-    whys = (at.bodies[name]["languages"][one.code]["reason"] for name in names for one in at.asked.languages)
-    return "; ".join(dict.fromkeys(why for why in whys if why is not None)) or None
-
-
-def _unchanged(at: Measured, bare: TestRow) -> TestRow:
-    bare = replace(bare, method="largest change of any sentence; exactly 0 is due")
-    if why := _no_number(at, AGAIN, PLAIN):
-        return replace(bare, reason=why)
-    largest = float(np.abs(at.bits(AGAIN) - at.aligned.bits).max())
-    changed = f"the unquantised model changed by {largest:.3g} bits"
-    return replace(bare, estimate=largest, reason=None if largest == 0.0 else changed)
-
-
-def _near_zero(at: Measured, bare: TestRow) -> TestRow:
-    bare = replace(bare, method=f"bootstrap; must cover 0 or lie within {NEAR_NULL} of the margin")
-    if why := _no_number(at, NULL, PLAIN):
-        return replace(bare, reason=why)
-    change = at.drawn.means((at.bits(NULL) - at.aligned.bits).mean(axis=0)[None])
-    found = intervals(change, at.drawn, at.asked.alpha)[0]
-    covers = found.low is not None and found.high is not None and found.low <= 0.0 <= found.high
-    small = found.estimate is not None and abs(found.estimate) <= NEAR_NULL * at.asked.margin
-    return replace(
-        bare,
-        estimate=found.estimate,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        reason=None if covers or small else f"{found.estimate} bits a sentence",
-    )
-
-
-def _ordered(at: Measured, bare: TestRow, narrow: str, wide: str, most: float) -> TestRow:
-    """KL of one rounding as a share of a coarser one's."""
-    bare = replace(
-        bare, contrast=f"{narrow}/{wide}", method=f"ratio of mean KL from the baseline, at most {most}"
-    )
-    if why := _no_number(at, narrow, wide):
-        return replace(bare, reason=why)
-    below, above = (float(at.column(name, "kl_bits").mean()) for name in (narrow, wide))
-    if above <= 0.0:
-        return replace(bare, reason=f"{wide} does not diverge from the baseline: no ratio")
-    share = below / above
-    too_much = f"{share:.3g} of {wide}'s divergence, at most {most} is allowed"
-    return replace(bare, estimate=share, reason=None if share <= most else too_much)
+    return [*rows, *null_rows(at, family), verdict_row(cost, family, rows)]
 
 
 def disparity(at: Measured, family: str, others: Sequence[str]) -> list[TestRow]:
@@ -292,6 +220,12 @@ def best_budget(at: Measured, names: Mapping[float, str], family: str) -> list[T
     """
     chosen_on, reported_on = (at.on(half) for half in at.sentences.halves())
     percents = sorted(names)
+    broken = [why for name in (MAIN, *names.values()) for why in at.reasons(name).values()]
+    if broken:
+        gone = TestRow(
+            family=family, hypothesis="benefit", method="not chosen", role="decides", verdict="INVALID"
+        )
+        return [verdict_row(replace(gone, reason="; ".join(dict.fromkeys(broken))), family)]
     choice = choose_budget(
         percents,
         [chosen_on.bits(names[p]) - chosen_on.aligned.bits for p in percents],
@@ -348,7 +282,24 @@ def critical_blocks(at: Measured, sweep: Mapping[str, Any], family: str) -> tupl
     )
     named = [replace(row, family=family) for row in rows]
     saved = (quantised[None] - protected).mean(axis=(1, 2))
-    return [*named[:-1], verdict_row(named[-1], family)], saved.tolist()
+    return [*named[:-1], _most_critical(named, family)], saved.tolist()
+
+
+def _most_critical(rows: Sequence[TestRow], family: str) -> TestRow:
+    """The family's verdict with the block that saves most: contrasts sum to zero, so some are below it."""
+    verdict = rows[-1]
+    blocks = [row for row in rows if row.role == "decides" and row.estimate is not None]
+    if verdict.verdict == "EQUIVALENT":
+        tosts = [row for row in rows if row.role == "equivalence" and row.low is not None]
+        widest = max(tosts, key=lambda row: max(abs(row.low or 0.0), abs(row.high or 0.0)))
+        return verdict_row(replace(verdict, low=widest.low, high=widest.high), family)
+    if verdict.verdict != "DETECTED":
+        return verdict_row(verdict, family)
+    above = [row for row in blocks if row.verdict == "DETECTED" and (row.estimate or 0.0) > 0.0]
+    if not above:
+        why = "blocks save less than the mean block, none is shown to save more"
+        return verdict_row(replace(verdict, verdict="INCONCLUSIVE", reason=why), family)
+    return verdict_row(max(above, key=lambda row: row.estimate or 0.0), family)
 
 
 def chosen_sets(saved: Sequence[float], keep: int, seed: int) -> list[tuple[int, ...]]:

@@ -35,6 +35,7 @@ from lab.store import Store
 from models.languages import LANGUAGES
 from stats.rows import TestRow
 from tasks import quant_questions as questions
+from tasks.quant_nulls import null_rows
 from tests.test_quant_questions import CORPUS, body, measured, planted, same
 
 STUDY, MODEL, LOOK = "int4_disparity", "cldr-gpt2", 96
@@ -108,7 +109,7 @@ def _transfer() -> Iterator[tuple[str, str, list[TestRow]]]:
         for number in (0, 1):
             at = measured(same(4.0), legacy=body(same(5.0), 9.0, 40 + number))
             rows = questions.disparity(at, experiment, OTHERS)
-            rows = [*rows[:-1], *questions.null_rows(at, experiment), rows[-1]]
+            rows = [*rows[:-1], *null_rows(at, experiment), rows[-1]]
             yield experiment, f"{model} seed {number}", rows
 
 

@@ -200,6 +200,7 @@ def write_folder(place: Path, sentences: int = 60) -> Path:
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
+        ("nothing left to calibrate on", lambda folder: None, "are left to calibrate on"),
         ("misaligned", lambda folder: _drop_line(folder / "sw.txt", 7), "'sw' has 59"),
         ("empty text", lambda folder: _set_line(folder / "ur.txt", 3, ""), "ur.txt"),
         ("absent language", lambda folder: (folder / "kk.txt").unlink(), "kk"),
@@ -238,6 +239,8 @@ def _set_line(path: Path, number: int, text: str) -> None:
         ("languages=en,xx", "xx"),
         ("budgets=5,5,20", "budgets"),
         ("budgets=5,10,200", "budgets"),
+        ("budgets=5,5.00000001,20", "the same name"),
+        ("selectors=activation", "name each once"),
         ("looks=64,32", "looks"),
         ("timeout_minutes=0", "timeout_minutes"),
         ("bits=3", "bits"),

@@ -13,6 +13,7 @@ from models.variants import CorpusSource
 from stats.rows import TestRow
 from tasks import quant_questions as questions
 from tasks.quant_measured import Asked, Measured, Sentences, levels_of, refuse_unreachable
+from tasks.quant_nulls import judged
 
 CORPUS = CorpusSource(kind="cldr", sentences=96).load()
 ASKED = Asked(languages=LANGUAGES, margin=1.0, alpha=0.05, resamples=2000)
@@ -134,22 +135,36 @@ def test_a_null_that_is_off_makes_the_degradation_invalid(name: str) -> None:
         "int8": body(same(0.9), 1.5, 7),
         "int2": body(same(1.2), 2.5, 7),
     }[name]
-    found = verdict(questions.degradation(measured(same(1.0), **{name: wrong}), "A-002"))
+    at = measured(same(1.0), **{name: wrong})
+    for rows in (questions.degradation(at, "A-002"), questions.disparity(at, "A-003", OTHERS)):
+        assert verdict(judged(rows, at)).verdict == "INVALID"
+    found = verdict(judged(questions.degradation(at, "A-002"), at))
     assert found.verdict == "INVALID"
     assert found.reason is not None
     assert name in found.reason
-    good = verdict(questions.degradation(measured(same(3.0)), "A-002"))
+    whole = measured(same(3.0))
+    good = verdict(judged(questions.degradation(whole, "A-002"), whole))
     assert good.verdict == "DETECTED"
 
 
 def test_a_language_without_a_number_invalidates_and_says_why() -> None:
     at = measured(same(1.0))
-    at.bodies["int4"]["languages"]["sw"] |= {"bits": None, "reason": "sw: the loss of sentence 3 is nan"}
+    nothing = dict.fromkeys(("bits", "tokens", "kl_bits", "flips"))
+    at.bodies["int4"]["languages"]["sw"] = nothing | {"reason": "sw: the loss of sentence 3 is nan"}
     for rows in (questions.disparity(at, "A-003", OTHERS), questions.degradation(at, "A-002")):
         found = verdict(rows)
         assert found.verdict == "INVALID"
         assert found.reason is not None
         assert "sentence 3 is nan" in found.reason
+
+
+def test_a_null_that_moves_the_tiers_apart_and_not_the_mean_is_seen() -> None:
+    apart = body(planted(0.4, -0.4), 1e-6, 8)
+    at = measured(same(3.0), bf16=apart)
+    found = verdict(judged(questions.degradation(at, "A-002"), at))
+    assert found.verdict == "INVALID"
+    assert found.reason is not None
+    assert "gap between tiers" in found.reason
 
 
 PAIRS = {
@@ -192,6 +207,10 @@ def test_the_budget_is_chosen_on_one_half_and_reported_on_the_other() -> None:
     at = measured(same(3.0), **preserved({5: 0.1, 10: 2.0, 20: 2.0}))
     names = {float(p): f"activation {p} %" for p in (5, 10, 20)}
     rows = questions.best_budget(at, names, "B-004")
+    gone = measured(same(3.0), **preserved({5: 0.1, 10: 2.0, 20: 2.0}))
+    nothing = dict.fromkeys(("bits", "tokens", "kl_bits", "flips"))
+    gone.bodies["activation 10 %"]["languages"]["sw"] = nothing | {"reason": "sw: nan"}
+    assert verdict(questions.best_budget(gone, names, "B-004")).verdict == "INVALID"
     [chosen] = [row for row in rows if row.hypothesis == "chosen"]
     assert chosen.estimate in (10.0, 20.0)
     assert verdict(rows).verdict == "DETECTED"
@@ -231,6 +250,11 @@ def test_the_block_that_carries_the_damage_is_found_and_keeping_it_beats_keeping
     assert sorted(sets) == [(0,), (1,), (2,)]
     after = questions.layer_protection(at, sweep_product([1.0, 1.0, 4.0]), sets, "C-002")
     assert verdict(after).verdict == "DETECTED"
+    assert verdict(rows).contrast == "block 2"
+    assert (verdict(rows).estimate or 0.0) > 1.5
+    weak, _ = questions.critical_blocks(at, sweep_product([9.0, 9.0, 1.0]), "C-001")
+    assert verdict(weak).contrast in ("block 0", "block 1")
+    assert (verdict(weak).estimate or 0.0) > 2.0
     alike, _ = questions.critical_blocks(at, sweep_product([2.0, 2.0, 2.0]), "C-001")
     assert verdict(alike).verdict == "EQUIVALENT"
 
