@@ -92,17 +92,17 @@ def run_study(
         print(f"ladder: {line}", file=sys.stderr)
     if failed:
         print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
-    if is_invalid(study, result["decisions"]):
+    if is_invalid(study, result):
         return 3
     return 1 if failed else 0
 
 
-def is_invalid(study: Study, decisions: Sequence[dict[str, Any]]) -> bool:
+def is_invalid(study: Study, result: Mapping[str, Any]) -> bool:
     """Whether the study's question has no answer: its gate is INVALID, or the tree stopped before it."""
-    last = decisions[-1]
-    at_last = [row for row in decisions if (row["model"], row["look"]) == (last["model"], last["look"])]
-    answers = [row for row in at_last if row["gate"] == study.primary_gate]
-    return bool(answers[-1]["verdict"] == "INVALID" if answers else last["next"] == STOP)
+    answers = [row for row in result["concluding"] if row["gate"] == study.primary_gate]
+    if answers:
+        return bool(answers[-1]["verdict"] == "INVALID")
+    return bool(result["decisions"][-1]["next"] == STOP)
 
 
 PATH = """

@@ -387,7 +387,8 @@ class QuantRun:
         """The decisions in order, and those of the last look, as plain data."""
         told = run_row.result(self.opened.row, self.protocol.model, self.path)
         failed = [f"{a}, {b}, look {c}: {why}" for (a, b, c), why in self.failures.items()]
-        return told | {"failed": [*self.absent.values(), *failed]}
+        last = {row["gate"]: row for row in told["decisions"]}  # each gate's last word, in the tree's order
+        return told | {"concluding": list(last.values()), "failed": [*self.absent.values(), *failed]}
 
 
 def _outcome(future: Any) -> str | None:
