@@ -6,7 +6,6 @@ An experiment that exceeds its limit or breaks is a row with the reason; what it
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -272,13 +271,13 @@ class QuantRun:
     def _measure(self, experiment: str, look: int) -> None:
         """Evaluate an experiment's variants on every replicate, those of one model once."""
         wanted = self.protocol.variants.get(experiment, {})
-        started: dict[str, tuple[float, Any]] = {}
+        started: dict[str, Any] = {}
         for one in self._live(experiment, look):
             subject = self.subject(one, look)
             named = {subject.key(variant): variant for variant in wanted.values()}
             if subject.where in started or not named:
                 continue
-            future = quant_measuring.evaluate.submit(
+            started[subject.where] = quant_measuring.evaluate.submit(
                 str(self.home),
                 f"{experiment}, {one.name if one.folds is None else one.model}, {look} sentences",
                 unwalked(subject),
@@ -286,8 +285,7 @@ class QuantRun:
                 self.protocol.timeout_seconds,
                 quant_measuring.batch_key(list(named)),
             )
-            started[subject.where] = (time.monotonic(), future)
-        told = {where: _outcome(future) for where, (_, future) in started.items()}
+        told = {where: _outcome(future) for where, future in started.items()}
         for one in self._live(experiment, look):
             if not wanted:
                 continue

@@ -45,12 +45,11 @@ def null_rows(at: Measured, family: str) -> list[TestRow]:
 
 def failed_checks(at: Measured) -> list[str]:
     """Why nothing may be concluded of this model: the baseline is unfit, or a null is off."""
-    failed = list(at.reasons(PLAIN).values())
-    if {AGAIN, NULL, INT8, MAIN, INT2} <= at.bodies.keys():
-        failed += [
-            f"{row.hypothesis} {row.contrast}: {row.reason}" for row in null_rows(at, "nulls") if row.reason
-        ]
-    return failed
+    absent = [name for name in (AGAIN, NULL, INT8, MAIN, INT2) if name not in at.bodies]
+    if absent:
+        return [f"{', '.join(absent)} was not measured, so no null is known to hold"]
+    rows = [row for row in null_rows(at, "nulls") if row.reason]
+    return [*at.reasons(PLAIN).values(), *(f"{row.hypothesis} {row.contrast}: {row.reason}" for row in rows)]
 
 
 def _no_number(at: Measured, *names: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flows.quant_protocol import replicates
 from lab.errors import UsageError
 from models.languages import LANGUAGES
 from models.variants import CorpusSource
@@ -272,3 +273,24 @@ def test_a_plan_that_no_data_could_reject_is_refused_with_the_smallest_p() -> No
         refuse_unreachable(three, (96,), 0.05)
     refuse_unreachable(LANGUAGES, (96, 192), 0.05)
     assert levels_of((96, 192), 0.05)[96] > 2 / 252
+
+
+def test_without_its_nulls_nothing_is_concluded_of_a_model() -> None:
+    at = measured(planted(4.0, 1.0))
+    rows = questions.disparity(at, "A-003", OTHERS)
+    assert verdict(judged(rows, at)).verdict == "DETECTED"
+    without = Measured(ASKED, EVERYTHING, {k: v for k, v in at.bodies.items() if k != "bf16"})
+    found = verdict(judged(rows, without))
+    assert found.verdict == "INVALID"
+    assert found.reason is not None
+    assert "bf16 was not measured" in found.reason
+
+
+def test_folds_share_no_document_and_leave_none_out() -> None:
+    folds = replicates("gpt2", 2)
+    places = [fold.places(CORPUS.documents) for fold in folds]
+    assert sorted(places[0] + places[1]) == list(range(len(CORPUS.ids)))
+    documents = [{CORPUS.documents[i] for i in found} for found in places]
+    assert documents[0] & documents[1] == set()
+    assert min(map(len, documents)) >= 8
+    assert {one.name for one in replicates("cldr-gpt2", 2)} == {"cldr-gpt2 seed 0", "cldr-gpt2 seed 1"}
