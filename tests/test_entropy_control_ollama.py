@@ -14,7 +14,7 @@ from flows.entropy_control import LAPTOP, EntropyControl, entropy_control
 from lab.store import Store
 from tests.ollama_server import Fault, FaultPlan, OllamaServer, always, vocabulary
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.usefixtures("prefect_server", "repeatable_sources")
 
 RATES = """
 SELECT hypothesis || ' ' || contrast AS name, estimate, n FROM test

@@ -57,7 +57,9 @@ def hotter(given: Protocol) -> Protocol:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: None) -> Store:
+def store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: None, repeatable_sources: None
+) -> Store:
     monkeypatch.setenv("LADDER_HOME", str(tmp_path))
     return Store(tmp_path)
 

@@ -12,7 +12,7 @@ from lab.store import Store
 from models.backends import ModelMissing, ServerUnreachable
 from tests.ollama_server import Fault, OllamaServer
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.usefixtures("prefect_server", "repeatable_sources")
 
 
 def small(server: OllamaServer | str, **changes: object) -> EntropySeeds:
