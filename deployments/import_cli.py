@@ -11,12 +11,28 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deployments import terminal
 from deployments.temporary_server import TemporaryServer
 from lab.earlier_formats import read_earlier
 from lab.earlier_perplexities import holds_perplexities, read_perplexities
+from lab.earlier_placements import holds_placements, read_placements
+
+Kind = Literal["texts", "perplexities", "placements"]
+
+
+def kind_of(path: Path) -> Kind:
+    """What a file is meant to hold, sound or not.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read as JSON.
+    """
+    if holds_placements(path):  # first: a variant may be called baseline
+        return "placements"
+    return "perplexities" if holds_perplexities(path) else "texts"
 
 
 def check_files(files: Sequence[Path]) -> None:
@@ -27,31 +43,34 @@ def check_files(files: Sequence[Path]) -> None:
     UsageError
         One of them is not of a known format, or malformed.
     """
+    readers = {"texts": read_earlier, "perplexities": read_perplexities, "placements": read_placements}
     for path in files:
-        if holds_perplexities(path):
-            read_perplexities(path)
-        else:
-            read_earlier(path)
+        readers[kind_of(path)](path)
 
 
 def import_files(files: Sequence[Path], *, server: TemporaryServer | None, as_json: bool) -> None:
     """Import files and print what each holds and what the gates say."""
     from flows.disparity_import import disparity_import
     from flows.entropy_import import entropy_import
+    from flows.mechanism_import import mechanism_import
 
     if server is not None:
         server.wait_ready()
     terminal.show_progress()
     print(f"{len(files)} file{'s' if len(files) > 1 else ''} of earlier results", file=sys.stderr)
-    kinds: dict[bool, list[str]] = {False: [], True: []}
+    flows: dict[Kind, Any] = {
+        "texts": entropy_import,
+        "perplexities": disparity_import,
+        "placements": mechanism_import,
+    }
+    kinds: dict[Kind, list[str]] = {}
     for path in files:
-        kinds[holds_perplexities(path)].append(str(path.absolute()))
-    found: Any = {"study": "disparity_import", "parts": []}
-    if kinds[False]:
-        found = entropy_import(kinds[False])
-    if kinds[True]:
-        perplexities: Any = disparity_import(kinds[True])
-        found["perplexities"] = perplexities["parts"]
+        kinds.setdefault(kind_of(path), []).append(str(path.absolute()))
+    done = {kind: flow(kinds[kind]) for kind, flow in flows.items() if kind in kinds}
+    texts = done.pop("texts", None)
+    study = next(iter(done.values()))["study"] if texts is None else texts["study"]
+    found: Any = {"study": study, "parts": texts["parts"] if texts else []}
+    found |= {kind: result["parts"] for kind, result in done.items()}
     if as_json:
         print(json.dumps(found, indent=1))
         return
@@ -59,6 +78,8 @@ def import_files(files: Sequence[Path], *, server: TemporaryServer | None, as_js
         _print_texts(part)
     for part in found.get("perplexities", ()):
         _print_perplexities(part)
+    for part in found.get("placements", ()):
+        _print_placements(part)
 
 
 def _print_texts(part: Mapping[str, Any]) -> None:
@@ -93,6 +114,47 @@ def _print_perplexities(part: Mapping[str, Any]) -> None:
     print(textwrap.fill(f"{part['hides']}.", terminal.width()))
     terminal.print_decisions(part["decisions"])
     print(f"Next: {part['decisions'][-1]['next']}")
+
+
+def _print_placements(part: Mapping[str, Any]) -> None:
+    seeds, variants = len(part["seeds"]), len(part["variants"]) - 1
+    head = (
+        f"{part['model']} · {Path(part['file']).name} · {variants} variant{'s' if variants > 1 else ''} and "
+        f"a probe, {seeds} seed{'s' if seeds > 1 else ''}{_not_read(part)}"
+    )
+    print(f"\n{textwrap.fill(head, terminal.width())}")
+    print(f"  {'variant':<22}{'mean':>8}{'SD':>8}{'- probe':>9}{'parameters':>12}{'pass rate':>11}")
+    for one in part["variants"]:
+        std, saved, passed = one["std"], one["param_reduction"], one["pass_rate"]
+        shares = "-" if saved is None else f"{1 - saved:.1%}", "-" if passed is None else f"{passed:.0%}"
+        print(
+            f"  {textwrap.shorten(one['variant'], 22):<22}{one['mean']:>8.4f}"
+            f"{'-' if std is None else f'{std:.4f}':>8}{one['delta_vs_probe']:>+9.4f}"
+            f"{shares[0]:>12}{shares[1]:>11}"
+        )
+    for one in part["contrasts"]:
+        _print_contrast(one)
+    for one in part["criteria"]:
+        _print_criterion(one)
+    for note in part["contradictions"]:
+        print(textwrap.fill(f"{note}.", terminal.width()))
+    terminal.print_decisions(part["decisions"])
+    print(f"Next: {part['decisions'][-1]['next']}")
+
+
+def _print_contrast(one: Mapping[str, Any]) -> None:
+    level = 1 - one["alpha"] * (2 if one["hypothesis"] == "non_inferiority" else 1)
+    ends = "no interval" if one["low"] is None else f"{level:.0%} [{one['low']:+.4f}, {one['high']:+.4f}]"
+    print(f"  {one['contrast']}")
+    print(f"    {one['estimate']:+.4f} {ends}, Holm p {one['p_adjusted']:.3g}, {one['verdict']}")
+
+
+def _print_criterion(one: Mapping[str, Any]) -> None:
+    holds = {True: "holds", False: "does not hold", None: "undefined"}[one["holds"]]
+    numbers = {"t": one["t"], "p": one["p"], "d pooled": one["d_pooled"], "d_z": one["d_z"]}
+    said = "".join(f", {name} {value:.3g}" for name, value in numbers.items() if value is not None)
+    print(f"  {one['name']} by the earlier rule, above {one['more_than']:g}: {holds}")
+    print(f"    {one['estimate']:+.4f}{said}")
 
 
 def _not_read(part: Mapping[str, Any]) -> str:

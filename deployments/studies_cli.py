@@ -14,7 +14,7 @@ from typing import Any
 from deployments import terminal
 from deployments.settings import settings_for
 from deployments.temporary_server import TemporaryServer
-from flows import disparity_import, entropy_import
+from flows import disparity_import, entropy_import, mechanism_import
 from flows.registry import find_study, studies
 from lab.errors import UsageError
 from lab.fingerprint import canonical
@@ -117,7 +117,7 @@ DECIDED = "SELECT DISTINCT study FROM decision ORDER BY study"
 
 def _tree(name: str) -> tuple[str, tuple[Gate, ...]]:
     """Name and gates of a study, or of imported results, which come by `ladder import` and not by a run."""
-    for imported in (entropy_import, disparity_import):
+    for imported in (entropy_import, disparity_import, mechanism_import):
         if name.replace("-", "_") == imported.NAME:
             return imported.NAME, imported.GATES
     study = find_study(name)

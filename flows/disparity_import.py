@@ -12,7 +12,6 @@ less, or from one language. Against it counts a file with such a ratio where nei
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,16 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.run_row import closing, open_row, publish, told
+from flows import import_run
+from flows.run_row import publish, told
 from lab.earlier_perplexities import EarlierPerplexities, read_perplexities
 from lab.gates import IMPOSSIBLE, STOP, Comparison, Gate, Route, Rule
 from lab.home import resolve_home
-from lab.machine import environment
-from lab.plan import Plan, deviations, freeze, plan_hash, plan_row, read_declared
+from lab.plan import Plan
 from lab.products import Products
-from lab.records import DecisionRow, StudyRow
-from lab.store import Store
-from lab.tables import utc_now
+from lab.records import DecisionRow, Record
 from tasks import importing_perplexities as importing
-from tasks.deciding import Standing, walk
-from tasks.importing_perplexities import PerplexityPlace
+from tasks.imported_steps import answers
 from tasks.recording import record
 from tasks.shell import unwalked
 
@@ -106,14 +102,6 @@ def plan(file: EarlierPerplexities, model: str) -> Plan:
     )
 
 
-def model_name(home: Path, file: EarlierPerplexities) -> str:
-    """What the file calls its model, else its own name; content known under a name keeps the first one."""
-    known = read_declared(home, NAME, profile(file))
-    if known is not None:
-        return str(json.loads(known.text)["design"]["model"])
-    return file.model or file.path.stem
-
-
 @flow(
     name="disparity-import",
     flow_run_name="disparity import",
@@ -132,64 +120,32 @@ def disparity_import(files: list[str]) -> State[dict[str, Any]]:
 
 def import_file(home: Path, file: EarlierPerplexities) -> dict[str, Any]:
     """Freeze the file's plan, record its perplexities, analyse them and ask the gate."""
-    now, model = utc_now(), model_name(home, file)
-    used = plan(file, model)
-    declared = read_declared(home, used.study, used.profile) or freeze(home, used, now=now)
-    here = environment(device="cpu")
-    place = PerplexityPlace(
-        study=NAME,
-        model=model,
-        plan_hash=plan_hash(used),
-        environment_id=here.environment_id,
-        file=file,
+    model = import_run.model_name(home, NAME, profile(file), file.model or file.path.stem)
+    used, key = plan(file, model), importing.analysis_key(file)
+    owner, rows = import_run.begin(home, used, model=model, question=QUESTION, text=__doc__ or "")
+    record(
+        str(home),
+        f"perplexities of {model}",
+        unwalked([*rows, *importing.given_rows(owner, file, key)]),
     )
-    key = importing.analysis_key(file)
-    study = StudyRow(study=NAME, question=QUESTION, text=__doc__ or "")
-    departs = deviations(used, declared)
-    rows = [study, plan_row(used, declared, now=now), here, *departs, *importing.given_rows(place, key)]
-    record(str(home), f"perplexities of {model}", unwalked(rows))
-    path = _decide(home, used, place, key)
-    return _told(place, path, Products(home, importing.KIND).read(key)["shown"])
 
-
-def _decide(home: Path, used: Plan, place: PerplexityPlace, key: str) -> list[DecisionRow]:
-    row = open_row(
-        used,
-        model=place.model,
-        settings={"file": str(place.file.path)},
-        environment_id=place.environment_id,
-        exploratory=True,  # the data came before the plan
-        now=utc_now(),
-    )
-    standing = Standing(
-        study=NAME,
-        profile=used.profile,
-        model=place.model,
-        plan_hash=place.plan_hash,
-        run_id=row.run_id,
-        exploratory=True,
-        analysis=key,
-        look=importing.LOOK,
-        look_index=1,
-        looks_left=0,
-    )
-    path: list[DecisionRow] = []
-    Store(home).record([row])
-    with closing(home, row, path, GATE.name):
-        importing.analyse_perplexities(str(home), place.model, unwalked(place.file), key)
+    def analyse() -> list[Record]:
+        importing.analyse_perplexities(str(home), model, unwalked(file), key)
         body = Products(home, importing.KIND).read(key)
-        record(str(home), f"tests of {place.model}", unwalked(importing.answer_rows(place, body, key)))
-        path += walk(str(home), used.gates, standing)
-    return path
+        return [*answers(owner, body["tests"], key, importing.LOOK)]
+
+    path = import_run.decide(home, used, owner, path=file.path, key=key, analyse=analyse)
+    return _told(file, model, path, Products(home, importing.KIND).read(key)["shown"])
 
 
-def _told(place: PerplexityPlace, path: list[DecisionRow], shown: dict[str, Any]) -> dict[str, Any]:
+def _told(
+    file: EarlierPerplexities, model: str, path: list[DecisionRow], shown: dict[str, Any]
+) -> dict[str, Any]:
     """A file and what was decided about it, as plain data."""
-    file = place.file
     return {
         "file": str(file.path),
         "format": "perplexities",
-        "model": place.model,
+        "model": model,
         "languages": len(file.perplexities),
         "tiers": dict(file.tiers),
         "not_read": list(file.unread),

@@ -234,6 +234,60 @@ class SentenceLossRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterModuleRow:
+    """One LoRA module of an arm: its planned and realised rank and, where audited, its spectrum."""
+
+    table: ClassVar[str] = "adapter_module"
+    key: ClassVar[tuple[str, ...]] = ("step_id", "module")
+    step_id: str
+    """The trained arm."""
+    module: str
+    projection: str
+    layer: int | None
+    kind: str
+    d_out: int
+    d_in: int
+    planned_rank: int | None
+    rank: int
+    parameters: int
+    scale: float | None
+    sigma: str | None
+    """JSON: singular values of BA, unscaled, falling."""
+    stable_rank: float | None
+    utilization: float | None
+    effective_rank: float | None
+    energy_rank_90: int | None
+    energy_rank_95: int | None
+    energy_rank_99: int | None
+    spectral: float | None
+    frobenius: float | None
+    udr_spectral: float | None
+    udr_frobenius: float | None
+    sdi_spectral: float | None
+    sdi_frobenius: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerRow:
+    """What a model answered to one item, read by each rule, or the reason why there is no answer."""
+
+    table: ClassVar[str] = "answer"
+    key: ClassVar[tuple[str, ...]] = ("step_id", "item")
+    step_id: str
+    """The evaluation: weights, items, decoding."""
+    item: str
+    text: str | None
+    strict: bool | None
+    flexible: bool | None
+    numeric: bool | None
+    nll_nats: float | None
+    tokens: int | None
+    stopped: bool | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TestResultRow:
     """One statistical answer; the fields after `look` are those of `stats.rows.TestRow`."""
 
@@ -341,6 +395,8 @@ Record = (
     | TrainLogRow
     | MetricRow
     | SentenceLossRow
+    | AdapterModuleRow
+    | AnswerRow
     | TestResultRow
     | DecisionRow
     | ArtifactRow
@@ -359,6 +415,8 @@ RECORDS: tuple[type[Record], ...] = (
     TrainLogRow,
     MetricRow,
     SentenceLossRow,
+    AdapterModuleRow,
+    AnswerRow,
     TestResultRow,
     DecisionRow,
     ArtifactRow,

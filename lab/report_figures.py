@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from lab import (
     figures,
     figures_distribution,
+    figures_mechanism,
+    figures_mechanism_audit,
     figures_quantisation,
     figures_quantisation_checks,
     figures_scale,
 )
 from lab import report_queries as queries
+from lab import report_queries_mechanism as placed
 from lab import report_queries_quantisation as quantised
 from lab.chart_style import PALETTE
 from lab.errors import unknown
@@ -158,6 +161,51 @@ FIGURES: Mapping[str, Figure] = {
         query=quantised.NULLS,
         draw=figures_quantisation_checks.nulls,
     ),
+    "accuracy": Figure(
+        title="What each arm answers",
+        caption="Large marks: means over seeds with 95 % t intervals; dots below: seeds, a seed's shuffles "
+        "as their mean. Grey bar: how far the items alone would move one adapter (95 %, binomial). An "
+        "interval of few seeds runs off the panel; the table has its ends.",
+        query=placed.SEEDS,
+        draw=figures_mechanism.accuracy,
+    ),
+    "shuffles": Figure(
+        title="The placement among its shuffles",
+        caption="In each row one seed: the audit's placement and the same ranks shuffled within projections, "
+        "all of one cost. Bar: what the items alone allow the placement (95 %, binomial). Beside the seed "
+        "the placement's place, 1 being best; .5 is a tie.",
+        query=placed.SHUFFLES,
+        draw=figures_mechanism.shuffles,
+    ),
+    "cost": Figure(
+        title="Accuracy against budget",
+        caption="Means over seeds with 95 % t intervals. Arms whose budgets are nearly equal stand beside "
+        "each other, around their budget. Upper left is better.",
+        query=placed.ARMS,
+        draw=figures_mechanism.cost,
+    ),
+    "ranks": Figure(
+        title="Which module gets which rank",
+        caption="Means over seeds, and over shuffles where there are several; the stronger the colour, "
+        "the higher the rank. Arms with one rank everywhere are left out. A shuffle keeps what its row "
+        "(within) or the whole adapter (full) spends.",
+        query=placed.RANKS,
+        draw=figures_mechanism_audit.ranks,
+    ),
+    "spectra": Figure(
+        title="Spectra of the probe",
+        caption="Singular values of each module's update over its largest, a thin line a module, mean over "
+        "seeds; thick: the median of the modules. A line that falls early uses few of its ranks.",
+        query=placed.SPECTRA,
+        draw=figures_mechanism_audit.spectra,
+    ),
+    "stability": Figure(
+        title="Do two seeds audit alike",
+        caption="Rank correlation over modules (Spearman): a dot a pair of seeds, a tick their median, the "
+        "line from the least to the most. Where it is low, a placement copies noise of its seed.",
+        query=placed.STABILITY,
+        draw=figures_mechanism_audit.stability,
+    ),
 }
 """Name -> figure of one study, profile, model and plan; a figure without rows is not shown."""
 
@@ -191,6 +239,12 @@ def figure(shown: Figure, asked: Asked) -> str:
         f'<script type="application/json">{data}</script><figcaption>{shown.caption}</figcaption>'
         f"{sql(asked.sql)}</figure>"
     )
+
+
+def side_by_side(asked: Callable[[str], Asked], *names: str) -> str:
+    """The figures that have rows, beside each other."""
+    drawn = "".join(figure(FIGURES[name], asked(FIGURES[name].query)) for name in names)
+    return f'<div class="figures">{drawn}</div>' if drawn else ""
 
 
 def themed(drawing: str) -> str:

@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 
 from lab.report_group import Group
 from lab.report_markup import (
+    NOTHING,
     Column,
     Row,
     badge,
     column,
-    effect,
     interval,
     number,
     p_value,
+    signed,
     sql,
     table,
     text,
 )
 from lab.report_tree import draw_tree
-from lab.report_units import SENTENCES
+from lab.report_units import ITEMS, SENTENCES
 
 
 def glance(groups: Sequence[Group]) -> str:
@@ -70,10 +71,10 @@ def _mind(step: Row, found: Mapping[str, object], group: Group) -> str:
 def _rests_on(found: Mapping[str, object], group: Group) -> str:
     """Effect or estimate, interval, p and n, as far as there are any."""
     parts, units = [], group.units
-    if found.get(units.value) is not None:
-        parts.append(f"{units.value} {effect(found[units.value])} {units.unit}")
+    if _is_tested(found, group):
+        parts.append(f"{units.value} {_size(found, group)} {units.unit}")
     if found.get("low") is not None and found.get("high") is not None:
-        parts.append(f"{_level(found)} interval {interval(found['low'], found['high'])}")
+        parts.append(f"{_level(found)} interval {_interval(found, group)}")
     elif found.get("high") is not None:
         parts.append(f"upper bound {number(found['high'])}")
     if isinstance(found.get("p_adjusted"), float):
@@ -81,6 +82,17 @@ def _rests_on(found: Mapping[str, object], group: Group) -> str:
     if found.get("n") is not None:
         parts.append(f"n = {number(found['n'])}")
     return ", ".join(parts)
+
+
+def _is_tested(found: Mapping[str, object], group: Group) -> bool:
+    """Whether there is a value in the study's units; a check's number has others, and no interval."""
+    return found.get(group.units.value) is not None and (
+        group.units is not ITEMS or found.get("low") is not None
+    )
+
+
+def _size(found: Mapping[str, object], group: Group) -> str:
+    return signed(found.get(group.units.value), group.units.digits)
 
 
 def _plain(value: object) -> str:
@@ -114,7 +126,7 @@ def _change(step: Row, found: Mapping[str, object], group: Group) -> str:
         return f"a difference{margin} {fresh}.{mde}"
     if group.units is SENTENCES and "detected" in found:  # a gate over the verdicts of several experiments
         return f"other verdicts of these experiments {fresh}."
-    if found.get(group.units.value) is None:
+    if not _is_tested(found, group):
         return f"a check that fails {fresh}."
     small = " It lies inside the margin, so it counts as none." if step["negligible"] else ""
     return f"an interval that includes 0 {fresh}.{small}"
@@ -127,8 +139,8 @@ def decision_path(group: Group) -> str:
         column("look", "look", number),
         Column(head="verdict", show=_flags, is_number=False),
         column("then", "next", is_number=False),
-        Column(head=group.units.size, show=lambda step: effect(group.numbers(step).get(group.units.value))),
-        Column(head="interval", show=lambda step: _interval(group.numbers(step))),
+        Column(head=group.units.size, show=lambda step: _tested_size(group.numbers(step), group)),
+        Column(head="interval", show=lambda step: _interval(group.numbers(step), group)),
         Column(head="n", show=lambda step: number(group.numbers(step).get("n"))),
     ]
     steps = table(group.path, columns, caption="Every look of every gate, in order")
@@ -136,8 +148,12 @@ def decision_path(group: Group) -> str:
     return f'<div class="path"><div>{tree}</div><div>{steps}{sql(group.path_sql)}</div></div>'
 
 
-def _interval(found: Mapping[str, object]) -> str:
-    return interval(found.get("low"), found.get("high"))
+def _tested_size(found: Mapping[str, object], group: Group) -> str:
+    return _size(found, group) if _is_tested(found, group) else NOTHING
+
+
+def _interval(found: Mapping[str, object], group: Group) -> str:
+    return interval(found.get("low"), found.get("high"), digits=group.units.digits)
 
 
 def _flags(step: Row) -> str:

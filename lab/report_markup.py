@@ -57,9 +57,19 @@ def effect(value: object) -> str:
     >>> effect(-0.049), effect(None) == NOTHING
     ('−0.05', True)
     """
+    return signed(value, 2)
+
+
+def signed(value: object, digits: int) -> str:
+    """A signed number with so many decimals; what rounds to 0 has no sign.
+
+    >>> signed(-0.0265, 4), signed(0.00001, 4)
+    ('−0.0265', '0.0000')
+    """
     if not isinstance(value, int | float):
         return text(value)
-    return f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0.00"
+    is_zero = abs(value) < 0.5 * 10**-digits
+    return f"{0:.{digits}f}" if is_zero else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def p_value(value: object) -> str:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from lab import report_queries_quantisation as queries
-from lab.report_figures import FIGURES, figure
+from lab.report_figures import side_by_side
 from lab.report_group import Asked, Group
 from lab.report_markup import (
     Column,
@@ -65,15 +65,10 @@ def parts(asked: Callable[[str], Asked]) -> list[tuple[str, str]]:
     return [
         ("Do low-resource languages lose more", _disparity(asked)),
         ("What keeping weights buys", _preservation(asked)),
-        ("Which blocks carry the damage", _figures(asked, "blocks")),
+        ("Which blocks carry the damage", side_by_side(asked, "blocks")),
         ("Do the nulls hold", _nulls(asked)),
         ("Other answers", _others(asked(queries.TESTS))),
     ]
-
-
-def _figures(asked: Callable[[str], Asked], *names: str) -> str:
-    drawn = "".join(figure(FIGURES[name], asked(FIGURES[name].query)) for name in names)
-    return f'<div class="figures">{drawn}</div>' if drawn else ""
 
 
 def status(value: object) -> str:
@@ -158,7 +153,7 @@ def _disparity(asked: Callable[[str], Asked]) -> str:
     main = [row for row in found.rows if row["variant"] == "int4"]
     others = [row for row in found.rows if row["variant"] != "int4"]
     return (
-        f"{_figures(asked, 'languages', 'languages-elsewhere', 'metrics')}"
+        f"{side_by_side(asked, 'languages', 'languages-elsewhere', 'metrics')}"
         f"{_gaps(main, 'INT4: gap and ratios of each replicate')}"
         + _reach(main)
         + folded("Other roundings", _gaps(others, "Gap and ratios of other roundings"))
@@ -237,7 +232,7 @@ def _preservation(asked: Callable[[str], Asked]) -> str:
         Column(head="interval", show=lambda r: interval(r["gap_low"], r["gap_high"])),
         column("p, gap", "p", p_value),
     ]
-    charts = _figures(asked, "budgets", "pareto-change", "pareto-gap")
+    charts = side_by_side(asked, "budgets", "pareto-change", "pareto-gap")
     rows = table(found.rows, columns, caption="Size, mean change and gap, bits an aligned sentence")
     return f"{charts}{folded('Every variant by size', rows + sql(found.sql), is_open=True)}"
 
@@ -260,7 +255,7 @@ def _nulls(asked: Callable[[str], Asked]) -> str:
     rows = table(found.rows, columns, caption="Nulls of each replicate")
     broken = sum(not row["holds"] for row in found.rows)
     said = "All hold" if not broken else f"{broken} do not hold"
-    return f"{_figures(asked, 'nulls')}<p>{said}, of {len(found.rows)}.</p>" + folded(
+    return f"{side_by_side(asked, 'nulls')}<p>{said}, of {len(found.rows)}.</p>" + folded(
         "Each null of each replicate", rows + sql(found.sql), is_open=bool(broken)
     )
 

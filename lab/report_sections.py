@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from lab import report_quantisation
+from lab import report_mechanism, report_quantisation
 from lab import report_queries as queries
-from lab.report_figures import FIGURES, figure
+from lab.report_figures import side_by_side
 from lab.report_glance import decision_path, title
 from lab.report_group import Asked, Group, ask
 from lab.report_markup import (
@@ -30,28 +31,53 @@ from lab.report_tests import effects_table, omnibus_table, other_families
 from lab.store import Store
 
 
+class OwnParts(Protocol):
+    """A module that knows what the section of its kind of study says."""
+
+    STEPS: str
+    """Query of the steps and what they took."""
+
+    def is_about(self, group: Group) -> bool:
+        """Whether the group is of this kind."""
+
+    def answers(self, asked: Callable[[str], Asked]) -> list[tuple[str, str]]:
+        """What comes before the decision path; heading and content."""
+
+    def parts(self, asked: Callable[[str], Asked]) -> list[tuple[str, str]]:
+        """What the answers rest on."""
+
+
+OWN: tuple[OwnParts, ...] = (report_quantisation, report_mechanism)
+"""Studies other than those of seeds."""
+
+
 def study_section(store: Store, group: Group) -> str:
     """Everything about one study, profile, model and plan."""
 
     def asked(query: str) -> Asked:
         return ask(store, query, group.parameters)
 
-    if report_quantisation.is_about(group):
-        parts = [
-            *report_quantisation.answers(asked),
-            ("Decision path", decision_path(group)),
-            *report_quantisation.parts(asked),
-            ("Deviations from the plan", _deviations(asked, group)),
-            ("Runs and environment", _runs(asked, report_quantisation.STEPS)),
-        ]
-    else:
-        parts = _parts(asked, group)
+    parts = _parts(asked, group)
     body = "".join(f"<h3>{head}</h3>{content}" for head, content in parts if content)
     return f'<section id="{group.name}"><h2>{title(group)}</h2>{_plan(group)}{body}</section>'
 
 
 def _parts(asked: Callable[[str], Asked], group: Group) -> list[tuple[str, str]]:
-    """Heading and content of every part of a study of seeds."""
+    """Heading and content of every part."""
+    for own in OWN:
+        if own.is_about(group):
+            return [
+                *own.answers(asked),
+                ("Decision path", decision_path(group)),
+                *own.parts(asked),
+                ("Deviations from the plan", _deviations(asked, group)),
+                ("Runs and environment", _runs(asked, own.STEPS)),
+            ]
+    return _of_seeds(asked, group)
+
+
+def _of_seeds(asked: Callable[[str], Asked], group: Group) -> list[tuple[str, str]]:
+    """The parts of a study of seeds."""
     tests = asked(queries.TESTS)
     return [
         ("Decision path", decision_path(group)),
@@ -64,12 +90,6 @@ def _parts(asked: Callable[[str], Asked], group: Group) -> list[tuple[str, str]]
         ("Deviations from the plan", _deviations(asked, group)),
         ("Runs and environment", _runs(asked)),
     ]
-
-
-def _figures(asked: Callable[[str], Asked], *names: str) -> str:
-    """The figures that have rows, side by side."""
-    drawn = [figure(FIGURES[name], asked(FIGURES[name].query)) for name in names]
-    return f'<div class="figures">{"".join(drawn)}</div>' if any(drawn) else ""
 
 
 def _across(asked: Callable[[str], Asked]) -> str:
@@ -89,7 +109,7 @@ def _across(asked: Callable[[str], Asked]) -> str:
         column("why not", "reason", is_number=False),
     ]
     rows = table(found.rows, columns, caption="Rungs after correction over rungs", stack=True)
-    return f"{_figures(asked, 'scale')}{rows}"
+    return f"{side_by_side(asked, 'scale')}{rows}"
 
 
 def _plan(group: Group) -> str:
@@ -111,7 +131,7 @@ def _effects(asked: Callable[[str], Asked], tests: Sequence[Row], group: Group) 
     if not effects.rows:
         return ""
     return (
-        f"{_figures(asked, 'contrasts', 'looks')}"
+        f"{side_by_side(asked, 'contrasts', 'looks')}"
         f"{effects_table(effects.rows, 'Contrasts, nulls beside findings')}"
         f"{omnibus_table(tests, group.family)}"
     )
@@ -121,7 +141,7 @@ def _assay(asked: Callable[[str], Asked]) -> str:
     found = asked(queries.ASSAY)
     if not found.rows:
         return ""
-    return f"{_figures(asked, 'controls')}{effects_table(found.rows, 'Control contrasts')}"
+    return f"{side_by_side(asked, 'controls')}{effects_table(found.rows, 'Control contrasts')}"
 
 
 def _power(asked: Callable[[str], Asked]) -> str:
@@ -139,7 +159,7 @@ def _power(asked: Callable[[str], Asked]) -> str:
         column("why not", "reason", is_number=False),
     ]
     rows = table(found.rows, columns, caption="Design power by look", stack=True)
-    return f"{_figures(asked, 'detectable')}{rows}"
+    return f"{side_by_side(asked, 'detectable')}{rows}"
 
 
 def _missing(asked: Callable[[str], Asked]) -> str:
@@ -162,7 +182,7 @@ def _missing(asked: Callable[[str], Asked]) -> str:
         column("texts", "texts", number),
     ]
     return (
-        f"{_figures(asked, 'missingness')}"
+        f"{side_by_side(asked, 'missingness')}"
         f"{table(reasons.rows, why, caption='Why texts are missing, repeats included')}{sql(reasons.sql)}"
         f"{table(counts.rows, columns, caption='Texts by arm')}{sql(counts.sql)}"
     )
@@ -176,7 +196,7 @@ def _others(asked: Callable[[str], Asked], tests: Asked, group: Group) -> str:
         if str(r["family"]) in shown or str(r["family"]).startswith((f"{group.family} ", "positive_control"))
     }
     return (
-        _figures(asked, "doses", "permutations")
+        side_by_side(asked, "doses", "permutations")
         + other_families(tests.rows, [*above, group.family])
         + sql(tests.sql, "SQL of every answer of this section")
     )

@@ -20,6 +20,8 @@ class Units:
     value: str
     """The field of a decision's numbers that holds it."""
     unit: str
+    digits: int
+    """Decimals of that unit."""
     more: str
     """What a further look would bring."""
     fresh: str
@@ -31,6 +33,7 @@ SAMPLES = Units(
     size="effect, SD",
     value="effect",
     unit="SD",
+    digits=2,
     more="samples",
     fresh="in a run of the same plan on fresh samples",
 )
@@ -39,15 +42,25 @@ SENTENCES = Units(
     size="bits a sentence",
     value="estimate",
     unit="bits an aligned sentence",
+    digits=2,
     more="sentences or languages",
     fresh="in a run of the same plan on other sentences",
+)
+ITEMS = Units(
+    look="seeds",
+    size="share of items",
+    value="estimate",
+    unit="share of items",
+    digits=4,
+    more="seeds",
+    fresh="in a run of the same plan on other seeds",
 )
 
 
 def units_of(margin_unit: object) -> Units:
     """The words of a study whose margin has this unit.
 
-    >>> units_of("bits an aligned sentence").look, units_of("within-cell SD").look
-    ('aligned sentences', 'samples a cell')
+    >>> [units_of(unit).look for unit in ("bits an aligned sentence", "share of items", "within-cell SD")]
+    ['aligned sentences', 'seeds', 'samples a cell']
     """
-    return SENTENCES if margin_unit == SENTENCES.unit else SAMPLES
+    return next((units for units in (SENTENCES, ITEMS) if units.unit == margin_unit), SAMPLES)

@@ -278,6 +278,89 @@ COMMENT ON COLUMN sentence_loss.flips IS
     'Positions whose most probable token is not the baseline''s; NULL where no baseline was beside it.';
 COMMENT ON COLUMN sentence_loss.reason IS 'Why there is no number; NULL when there is one.';
 
+CREATE TABLE IF NOT EXISTS adapter_module (
+    step_id VARCHAR NOT NULL CHECK (step_id <> ''),
+    module VARCHAR NOT NULL CHECK (module <> ''),
+    projection VARCHAR NOT NULL CHECK (projection <> ''),
+    layer BIGINT CHECK (layer >= 0),
+    kind VARCHAR NOT NULL CHECK (kind IN ('attention', 'mlp', 'other')),
+    d_out BIGINT NOT NULL CHECK (d_out >= 1),
+    d_in BIGINT NOT NULL CHECK (d_in >= 1),
+    planned_rank BIGINT CHECK (planned_rank >= 1),
+    rank BIGINT NOT NULL CHECK (rank >= 0),
+    parameters BIGINT NOT NULL CHECK (parameters >= 0),
+    scale DOUBLE CHECK (isfinite(scale)),
+    sigma VARCHAR CHECK (json_valid(sigma)),
+    stable_rank DOUBLE CHECK (isfinite(stable_rank)),
+    utilization DOUBLE CHECK (isfinite(utilization)),
+    effective_rank DOUBLE CHECK (isfinite(effective_rank)),
+    energy_rank_90 BIGINT CHECK (energy_rank_90 >= 0),
+    energy_rank_95 BIGINT CHECK (energy_rank_95 >= 0),
+    energy_rank_99 BIGINT CHECK (energy_rank_99 >= 0),
+    spectral DOUBLE CHECK (isfinite(spectral)) CHECK (spectral >= 0),
+    frobenius DOUBLE CHECK (isfinite(frobenius)) CHECK (frobenius >= 0),
+    udr_spectral DOUBLE CHECK (isfinite(udr_spectral)),
+    udr_frobenius DOUBLE CHECK (isfinite(udr_frobenius)),
+    sdi_spectral DOUBLE CHECK (isfinite(sdi_spectral)),
+    sdi_frobenius DOUBLE CHECK (isfinite(sdi_frobenius)),
+    reason VARCHAR CHECK (reason <> ''),
+    PRIMARY KEY (step_id, module)
+);
+COMMENT ON TABLE adapter_module IS 'One LoRA module of a trained arm; the spectrum of arms that were audited.';
+COMMENT ON COLUMN adapter_module.step_id IS 'The trained arm.';
+COMMENT ON COLUMN adapter_module.module IS 'Name of the module in the network.';
+COMMENT ON COLUMN adapter_module.projection IS 'Last part of the name, e.g. q_proj.';
+COMMENT ON COLUMN adapter_module.layer IS 'Index of the block, from 0; NULL outside blocks.';
+COMMENT ON COLUMN adapter_module.kind IS 'attention, mlp or other.';
+COMMENT ON COLUMN adapter_module.d_out IS 'Rows of the weight.';
+COMMENT ON COLUMN adapter_module.d_in IS 'Columns of the weight.';
+COMMENT ON COLUMN adapter_module.planned_rank IS
+    'Rank the placement asked for; NULL where the initialisation places ranks itself (EVA).';
+COMMENT ON COLUMN adapter_module.rank IS 'Rank read back from the shapes of the trained factors; 0 where EVA left the module out.';
+COMMENT ON COLUMN adapter_module.parameters IS 'rank * (d_out + d_in).';
+COMMENT ON COLUMN adapter_module.scale IS 's in W + s B A.';
+COMMENT ON COLUMN adapter_module.sigma IS 'JSON: singular values of BA without s, falling; NULL where not audited.';
+COMMENT ON COLUMN adapter_module.stable_rank IS 'Sum of squared singular values over the largest squared.';
+COMMENT ON COLUMN adapter_module.utilization IS 'Stable rank over rank.';
+COMMENT ON COLUMN adapter_module.effective_rank IS 'exp of the entropy of the singular values over their sum.';
+COMMENT ON COLUMN adapter_module.energy_rank_90 IS
+    'Fewest singular values that hold 90 % of the squared sum; 0 without energy.';
+COMMENT ON COLUMN adapter_module.energy_rank_95 IS 'The same for 95 %.';
+COMMENT ON COLUMN adapter_module.energy_rank_99 IS 'The same for 99 %.';
+COMMENT ON COLUMN adapter_module.spectral IS '|s| times the largest singular value.';
+COMMENT ON COLUMN adapter_module.frobenius IS '|s| times the root of the squared sum.';
+COMMENT ON COLUMN adapter_module.udr_spectral IS 'Spectral norm of the update over that of the base weight.';
+COMMENT ON COLUMN adapter_module.udr_frobenius IS 'Frobenius norm of the update over that of the base weight.';
+COMMENT ON COLUMN adapter_module.sdi_spectral IS 'log10 of udr_spectral.';
+COMMENT ON COLUMN adapter_module.sdi_frobenius IS 'log10 of udr_frobenius.';
+COMMENT ON COLUMN adapter_module.reason IS 'Why a quantity of the spectrum is undefined.';
+
+CREATE TABLE IF NOT EXISTS answer (
+    step_id VARCHAR NOT NULL CHECK (step_id <> ''),
+    item VARCHAR NOT NULL CHECK (item <> ''),
+    text VARCHAR,
+    strict BOOLEAN,
+    flexible BOOLEAN,
+    numeric BOOLEAN,
+    nll_nats DOUBLE CHECK (isfinite(nll_nats)) CHECK (nll_nats >= 0),
+    tokens BIGINT CHECK (tokens >= 1),
+    stopped BOOLEAN,
+    reason VARCHAR CHECK (reason <> ''),
+    PRIMARY KEY (step_id, item),
+    CHECK ((strict IS NULL) <> (reason IS NULL))
+);
+COMMENT ON TABLE answer IS 'What a model answered to one test item, and whether each rule of reading it finds the gold.';
+COMMENT ON COLUMN answer.step_id IS 'The evaluation: weights, items, decoding.';
+COMMENT ON COLUMN answer.item IS 'Id of the item.';
+COMMENT ON COLUMN answer.text IS 'Greedily decoded text.';
+COMMENT ON COLUMN answer.strict IS 'Correct when read after "#### " (the primary endpoint).';
+COMMENT ON COLUMN answer.flexible IS 'Correct when the last number is read.';
+COMMENT ON COLUMN answer.numeric IS 'Correct as a decimal number.';
+COMMENT ON COLUMN answer.nll_nats IS 'Sum of -ln p over the tokens of the reference answer.';
+COMMENT ON COLUMN answer.tokens IS 'Tokens of the reference answer.';
+COMMENT ON COLUMN answer.stopped IS 'Whether the text ended by itself within the limit of new tokens.';
+COMMENT ON COLUMN answer.reason IS 'Why there is no answer; NULL when there is one.';
+
 CREATE TABLE IF NOT EXISTS test (
     step_id VARCHAR NOT NULL CHECK (step_id <> ''),
     study VARCHAR NOT NULL CHECK (study <> ''),

@@ -265,3 +265,26 @@ WHERE is_last_look AND hypothesis IN ('gap', 'gap_fixed_languages', 'ratio_of_me
 ORDER BY study, profile, plan_hash, model, experiment, variant, role, quantity, metric;
 COMMENT ON VIEW disparity IS
     'What low-resource languages lose beyond high-resource ones: gaps, ratios and the legacy columns beside them.';
+
+CREATE OR REPLACE VIEW mechanism AS
+WITH cells AS (
+    SELECT plan.study, plan.profile, plan.plan_hash, step.model, step.arm, step.seed, step.step_id, step.seconds,
+           step.reason, step.recorded_at
+    FROM step JOIN plan_step USING (step_id) JOIN plan USING (plan_hash)
+    WHERE step.study = 'mechanism' AND step.experiment = 'arm'
+    QUALIFY row_number() OVER (
+        PARTITION BY plan_hash, step.model, step.arm, step.seed ORDER BY step.recorded_at DESC, step.step_id
+    ) = 1
+), numbers AS (
+    PIVOT (SELECT step_id, name, value FROM metric SEMI JOIN cells USING (step_id) WHERE unit = '*')
+    ON name IN ('accuracy_strict', 'accuracy_flexible', 'accuracy_numeric', 'nll_nats_a_token', 'stopped',
+                'parameters', 'truncated', 'late_fall')
+    USING any_value(value) GROUP BY step_id
+)
+SELECT cells.study, cells.profile, cells.plan_hash, cells.model, cells.arm, cells.seed, numbers.accuracy_strict,
+       numbers.accuracy_flexible, numbers.accuracy_numeric, numbers.nll_nats_a_token, numbers.stopped,
+       numbers.parameters::BIGINT AS parameters, numbers.truncated::BIGINT AS truncated, numbers.late_fall,
+       cells.seconds, cells.reason, cells.step_id
+FROM cells LEFT JOIN numbers USING (step_id)
+ORDER BY cells.study, cells.profile, cells.plan_hash, cells.model, cells.seed NULLS FIRST, cells.arm;
+COMMENT ON VIEW mechanism IS 'Every arm of every seed: what it answered, what it cost, and why it has no answer.';

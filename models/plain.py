@@ -98,12 +98,12 @@ def _has_onednn() -> bool:
     """Whether this torch has oneDNN's float32 matrix product over packed weights, and it is right."""
     x, weight, bias = torch.ones(2, 3), torch.ones(4, 3), torch.ones(4)
     try:
-        return torch.equal(_onednn(x, _reordered(weight), bias), F.linear(x, weight, bias))
+        return torch.equal(onednn_linear(x, _reordered(weight), bias), F.linear(x, weight, bias))
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
 
@@ -113,7 +113,7 @@ def _reordered(weight: Tensor) -> Tensor:
     return other
 
 
-_ONEDNN = _has_onednn()
+HAS_ONEDNN = _has_onednn()
 
 PACKED_FROM = 12_000
 """Elements from which packing pays: a call of oneDNN takes 8 us more than one of MKL. At 64 rows both took
@@ -128,12 +128,12 @@ def packed(weight: Tensor) -> Tensor:
     tried out first.
     """
     plain = weight.dtype != torch.float32 or weight.device.type != "cpu" or weight.numel() < PACKED_FROM
-    return weight.contiguous() if plain or not _ONEDNN else _reordered(weight)
+    return weight.contiguous() if plain or not HAS_ONEDNN else _reordered(weight)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`torch.nn.functional.linear`; x (n, in), weight from `packed`."""
-    return _onednn(x, weight, bias) if weight.is_mkldnn else F.linear(x, weight, bias)
+    return onednn_linear(x, weight, bias) if weight.is_mkldnn else F.linear(x, weight, bias)
 
 
 class Gpt2:

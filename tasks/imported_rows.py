@@ -12,17 +12,9 @@ from typing import Any
 
 from lab.earlier_results import EarlierFile, EarlierText, Part
 from lab.fingerprint import canonical, code, fingerprint
-from lab.records import (
-    GenerationRow,
-    MetricRow,
-    PlanStepRow,
-    Record,
-    SeedDrawRow,
-    StepRow,
-    TestResultRow,
-)
-from lab.tables import utc_now
+from lab.records import GenerationRow, MetricRow, Record, SeedDrawRow, TestResultRow
 from stats.thinking import PREFIX
+from tasks.imported_steps import Owner, answers, step
 from tasks.importing import samples_a_cell
 
 NOT_IN_FILE = "not in the file"
@@ -39,6 +31,16 @@ class Place:
     environment_id: str
     file: EarlierFile
     part: Part
+
+    @property
+    def owner(self) -> Owner:
+        """What its rows belong to."""
+        return Owner(
+            study=self.study,
+            model=self.model,
+            plan_hash=self.plan_hash,
+            environment_id=self.environment_id,
+        )
 
 
 def cell_config(place: Place, arm: str, stream: int, prompt_id: str) -> dict[str, object]:
@@ -67,39 +69,12 @@ def step_rows(place: Place, analysis: str | None) -> list[Record]:
         prompt = texts[prompt_id]
         told = {"prompt": prompt.text, "domain": prompt.domain, "constraint": prompt.constraint}
         config = cell_config(place, arm, stream, prompt_id)
-        rows += _step(place, fingerprint(config), "cell", config | told, reader, arm=arm, seed=stream)
+        key = fingerprint(config)
+        rows += step(place.owner, key, "cell", config | told, reader, arm=arm, seed=stream)
     if analysis is not None:
         config = {"imported": place.file.sha256, "part": place.part.name}
-        rows += _step(place, analysis, "analyse", config, code("tasks.importing"))
+        rows += step(place.owner, analysis, "analyse", config, code("tasks.importing"))
     return rows
-
-
-def _step(
-    place: Place,
-    step_id: str,
-    experiment: str,
-    config: Mapping[str, object],
-    made_by: str,
-    *,
-    arm: str | None = None,
-    seed: int | None = None,
-) -> tuple[StepRow, PlanStepRow]:
-    step = StepRow(
-        step_id=step_id,
-        study=place.study,
-        experiment=experiment,
-        arm=arm,
-        model=place.model,
-        seed=seed,
-        config=canonical(config),
-        code=made_by,
-        seconds=None,
-        device=None,
-        environment_id=place.environment_id,
-        recorded_at=utc_now(),
-        reason=None,
-    )
-    return step, PlanStepRow(plan_hash=place.plan_hash, step_id=step_id)
 
 
 def generation_rows(place: Place) -> list[GenerationRow]:
@@ -199,8 +174,4 @@ def similarity_rows(place: Place, body: Mapping[str, Any]) -> list[MetricRow]:
 
 def result_rows(place: Place, body: Mapping[str, Any], analysis: str) -> list[TestResultRow]:
     """Rows of the `test` table."""
-    look = samples_a_cell(place.part)
-    return [
-        TestResultRow(step_id=analysis, study=place.study, model=place.model, look=look, **row)
-        for row in body["tests"]
-    ]
+    return answers(place.owner, body["tests"], analysis, samples_a_cell(place.part))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import numpy as np
 from prefect import task
 
 from lab.earlier_perplexities import LOW, EarlierPerplexities
-from lab.fingerprint import canonical, code, fingerprint
+from lab.fingerprint import code, fingerprint
 from lab.products import Products
-from lab.records import MetricRow, PlanStepRow, Record, StepRow, TestResultRow
-from lab.tables import utc_now
+from lab.records import MetricRow, Record
 from stats.language_tests import label_permutations, shift_test
 from stats.language_verdicts import shift_rows
 from stats.legacy_disparity import LegacyDisparity, legacy_disparity, legacy_rows
 from stats.rows import TestRow
+from tasks.imported_steps import Owner, step
 from tasks.shell import product_key
 
 KIND = "perplexities"
@@ -39,17 +39,6 @@ MISSING = (
 )
 SMALL_PERCENT = 5.0
 """A high-resource mean under this is a small number to divide by."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerplexityPlace:
-    """Where the rows of a file belong."""
-
-    study: str
-    model: str
-    plan_hash: str
-    environment_id: str
-    file: EarlierPerplexities
 
 
 def analyse_file(file: EarlierPerplexities) -> dict[str, Any]:
@@ -173,46 +162,16 @@ def analyse_perplexities(home: str, what: str, file: EarlierPerplexities, key: s
     return {"sha256": Products(Path(home), KIND).write(key, body), "rows": len(body["tests"])}
 
 
-def given_rows(place: PerplexityPlace, key: str) -> list[Record]:
+def given_rows(owner: Owner, file: EarlierPerplexities, key: str) -> list[Record]:
     """Step of the file with its perplexities, step of the analysis, and that they belong to the plan."""
-    file = place.file
     config = {"imported": file.sha256, "tiers": dict(file.tiers)}
     given = fingerprint(config)
     rows: list[Record] = [
-        *_step(place, given, "perplexities", config, code("lab.earlier_perplexities")),
-        *_step(place, key, "analyse", config, code("tasks.importing_perplexities")),
+        *step(owner, given, "perplexities", config, code("lab.earlier_perplexities")),
+        *step(owner, key, "analyse", config, code("tasks.importing_perplexities")),
     ]
     return rows + [
         MetricRow(step_id=given, unit=f"{side}/{language}", name="perplexity", value=value, reason=None)
         for language, pair in file.perplexities.items()
         for side, value in zip(("baseline", VARIANT), pair, strict=True)
-    ]
-
-
-def _step(
-    place: PerplexityPlace, step_id: str, experiment: str, config: Mapping[str, object], made_by: str
-) -> tuple[StepRow, PlanStepRow]:
-    step = StepRow(
-        step_id=step_id,
-        study=place.study,
-        experiment=experiment,
-        arm=None,
-        model=place.model,
-        seed=None,
-        config=canonical(config),
-        code=made_by,
-        seconds=None,
-        device=None,
-        environment_id=place.environment_id,
-        recorded_at=utc_now(),
-        reason=None,
-    )
-    return step, PlanStepRow(plan_hash=place.plan_hash, step_id=step_id)
-
-
-def answer_rows(place: PerplexityPlace, body: Mapping[str, Any], key: str) -> list[TestResultRow]:
-    """Rows of the `test` table."""
-    return [
-        TestResultRow(step_id=key, study=place.study, model=place.model, look=LOOK, **row)
-        for row in body["tests"]
     ]

@@ -32,6 +32,8 @@ class Progress:
     done: int = 0
     made: int = 0
     """Units made now, not found in the cache; the time left is reckoned from these."""
+    every_seconds: float = SAY_EVERY_SECONDS
+    """Between two lines. Longer for a part of other work: such a part ends without a word if it was short."""
     _began: float = field(default_factory=time.monotonic)
     _said: float = field(default_factory=time.monotonic)
     _artifact: UUID | None = None
@@ -49,7 +51,10 @@ class Progress:
         self.done += units
         self.made += made
         now, ended = time.monotonic(), self.done >= self.total
-        if not ended and (made == 0 or now - self._said < SAY_EVERY_SECONDS):
+        is_early = now - self._said < self.every_seconds
+        if is_early and (not ended or self.every_seconds > SAY_EVERY_SECONDS):
+            return
+        if made == 0 and not ended:
             return
         self._said = now
         share = 100.0 * self.done / self.total if self.total else 100.0

@@ -24,7 +24,8 @@ from tests.small_study import LOOKS, record_study
 QUANTISED = {
     "languages", "languages-elsewhere", "metrics", "budgets", "pareto-change", "pareto-gap", "blocks", "nulls"
 }  # fmt: skip
-OTHER_STUDIES = {"scale", "doses", *QUANTISED}
+PLACED = {"accuracy", "shuffles", "cost", "ranks", "spectra", "stability"}
+OTHER_STUDIES = {"scale", "doses", *QUANTISED, *PLACED}
 """Figures that the seed study has no rows for."""
 ALL = [item for item in (*FIGURES.items(), *WHOLE_STORE.items()) if item[0] not in OTHER_STUDIES]
 

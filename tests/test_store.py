@@ -21,6 +21,8 @@ from lab import tables
 from lab.errors import UsageError
 from lab.records import (
     RECORDS,
+    AdapterModuleRow,
+    AnswerRow,
     ArtifactRow,
     GenerationRow,
     MetricRow,
@@ -112,6 +114,7 @@ def test_the_verdicts_of_the_schema_are_those_of_the_statistics(schema: tables.S
 # --- what goes in comes out -----------------------------------------------------------------------
 
 JSON_COLUMNS = {
+    "sigma",
     "packages",
     "settings",
     "config",
@@ -147,6 +150,7 @@ WITH_REASON: dict[type[Record], str] = {
     MetricRow: "value",
     GenerationRow: "text",
     SentenceLossRow: "bits",
+    AnswerRow: "strict",
 }
 """Tables that hold a number or text, or else the reason why there is none."""
 
@@ -167,6 +171,15 @@ def rows_of(kind: type[Record]) -> st.SearchStrategy[Record]:
     if kind is SentenceLossRow:
         columns |= {"bits": st.none() | st.floats(0.0, 1e300), "tokens": st.none() | st.integers(1, 2**62)}
         columns |= dict.fromkeys(["bytes", "characters"], st.integers(1, 2**62))
+    if kind is AdapterModuleRow:
+        columns |= dict.fromkeys(["d_out", "d_in", "parameters"], st.integers(1, 2**31))
+        columns |= {"kind": st.sampled_from(["attention", "mlp", "other"]), "planned_rank": st.none()}
+        columns |= dict.fromkeys(["spectral", "frobenius"], st.none() | st.floats(0.0, 1e300))
+    if kind is AnswerRow:
+        columns |= {
+            "nll_nats": st.none() | st.floats(0.0, 1e300),
+            "tokens": st.none() | st.integers(1, 2**62),
+        }
     built = st.builds(kind, **columns)
     if kind in WITH_REASON:
         return built.map(lambda row: _exactly_one(row, WITH_REASON[kind]))
