@@ -56,7 +56,10 @@ WHERE study = $study AND plan_hash = $plan AND is_last_look AND family = 'pareto
 ORDER BY replicate, percent, selector
 """
 
-PARETO = """
+_NETWORK = "regexp_replace(model, ' (seed|fold) [0-9]+$', '')"
+"""Of a replicate: folds of sentences share one model, whose sizes are recorded once."""
+
+PARETO = f"""
 WITH asked AS (
     SELECT *, split_part(contrast, ':', 1) AS variant FROM look_test
     WHERE study = $study AND plan_hash = $plan AND is_last_look AND family IN ('A-003', 'pareto')
@@ -74,7 +77,7 @@ WITH asked AS (
     FROM (SELECT DISTINCT model, variant, contrast, estimate FROM asked WHERE hypothesis = 'change')
     GROUP BY ALL
 ), sizes AS (
-    SELECT step.model, arm AS variant, max(value) AS bits_per_weight
+    SELECT {_NETWORK} AS network, arm AS variant, max(value) AS bits_per_weight
     FROM metric JOIN step USING (step_id) JOIN plan_step USING (step_id)
     WHERE plan_hash = $plan AND study = $study AND unit = '*' AND name = 'bits_per_weight'
     GROUP BY ALL
@@ -86,7 +89,7 @@ SELECT gaps.model AS replicate, gaps.variant,
        stored.high AS change_high, gap, gap_low, gap_high, p, alpha,
        coalesce(reason, CASE WHEN bits_per_weight IS NULL THEN 'its size was not recorded' END) AS reason
 FROM gaps LEFT JOIN stored USING (model, variant) LEFT JOIN means USING (model, variant)
-LEFT JOIN sizes USING (model, variant)
+LEFT JOIN sizes ON sizes.network = {_NETWORK} AND sizes.variant = gaps.variant
 ORDER BY replicate, bits_per_weight NULLS LAST, gaps.variant
 """
 
