@@ -86,6 +86,19 @@ class BaseSpec:
 BASES: Mapping[str, BaseSpec] = MappingProxyType(
     {spec.name: spec for spec in (BaseSpec(name="arith-mistral"),)}
 )
+"""209,280 parameters, trained in 155 CPU seconds. Of 500 problems it solves 1.000 in wording "base" and 0.052
+in "downstream".
+
+Share of 1,000 downstream problems solved after LoRA on all 28 modules (12,800 problems, 400 steps of 32, rate
+5e-3, alpha = r, one seed), by number of verbs a direction, each on a base trained with them:
+
+    verbs    r 2    r 4    r 8    r 16
+       16   0.70   0.91                  (500 problems)
+       18   0.23   0.96   1.00    1.00
+
+The loss stays near 0.09 nats a token and then falls below 0.02 within 100 to 200 steps, earlier at a higher
+rank or not at all in 400. With 24 verbs, 8 of them nouns of "base", a rank of 16 came to 0.52.
+"""
 
 
 def spec_of(name: str, seed: int = 0) -> BaseSpec:

@@ -93,12 +93,21 @@ def test_a_second_run_computes_nothing_and_changes_no_count_or_decision(home: Pa
     assert ask(DECISIONS, home=home) == decided
 
 
-def test_a_run_killed_three_times_ends_as_one_that_was_not(injected: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param((2,), id="between batches"),
+        pytest.param((1, 2, 5), id="three times", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_ends_as_one_that_was_not(
+    injected: Path, tmp_path: Path, kills: tuple[int, ...]
+) -> None:
     home = tmp_path / "replaying"
     for kept in ("models", "tapes"):
         shutil.copytree(injected / kept, home / kept)
     when = random.Random(20261121)
-    for lines in (1, 2, 5):  # in the first batch, between batches, between gates
+    for lines in kills:  # in the first batch, between batches, between gates
         process = start(*RUN, home=home)
         assert process.stderr is not None
         for _ in range(lines):

@@ -75,12 +75,6 @@ def tiny(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> TrainedMod
     return train(TINY, tmp_path_factory.mktemp("embedded") / "tiny", corpus=corpus)
 
 
-@pytest.fixture(scope="session")
-def ladder_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rungs trained by one test serve the others of this session."""
-    return tmp_path_factory.mktemp("ladder") / "models"
-
-
 # --- the text ---------------------------------------------------------------------------------------------
 
 
@@ -386,13 +380,11 @@ def test_all_rungs_share_text_tokenizer_and_number_of_tokens() -> None:
 
 
 def test_the_smallest_two_rungs_beat_the_trigram_and_the_larger_wins(
-    ladder_home: Path, record_property: Tell
+    trained: Path, record_property: Tell
 ) -> None:
-    _climb(list(RUNGS)[:2], ladder_home, record_property)
+    _climb(list(RUNGS)[:2], trained, record_property)
 
 
 @pytest.mark.slow
-def test_every_rung_beats_the_trigram_and_each_larger_one_wins(
-    ladder_home: Path, record_property: Tell
-) -> None:
-    _climb(list(RUNGS), ladder_home, record_property)
+def test_every_rung_beats_the_trigram_and_each_larger_one_wins(trained: Path, record_property: Tell) -> None:
+    _climb(list(RUNGS), trained, record_property)

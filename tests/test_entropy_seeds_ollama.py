@@ -10,6 +10,8 @@ import pytest
 from flows.entropy_seeds import LAPTOP, STUDY, EntropySeeds, entropy_seeds
 from lab.store import Store
 from models.backends import ModelMissing, ServerUnreachable
+from models.ollama_backend import OllamaBackend
+from tasks.generation import generate
 from tests.ollama_server import Fault, OllamaServer
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "repeatable_sources")
@@ -20,6 +22,17 @@ def small(server: OllamaServer | str, **changes: object) -> EntropySeeds:
     host = server if isinstance(server, str) else server.url
     fewer = {"prompts": "smoke", "looks": (2, 4), "conversations": 0}
     return replace(LAPTOP, host=host, single_stream=True, required_pairs=5, **(fewer | changes))
+
+
+@pytest.fixture(autouse=True)
+def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many attempts as ever, without 17 s between those of a task and 5 s between those of a request."""
+    assert isinstance(generate.retry_delay_seconds, list)
+    assert len(generate.retry_delay_seconds) == generate.retries
+    monkeypatch.setattr(generate, "retry_delay_seconds", [0.05] * generate.retries)
+    defaults = OllamaBackend.__init__.__kwdefaults__
+    assert len(defaults["retry_delays_seconds"]) == 2  # three attempts each
+    monkeypatch.setitem(defaults, "retry_delays_seconds", (0.05, 0.05))
 
 
 @pytest.fixture

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
-import time
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from deployments import cli
+from flows.int4_disparity import SMOKE, protocol
+from flows.quant_run import begin
+from lab.errors import UsageError
 from models.cldr import cldr_corpus
 from models.languages import LANGUAGES
 from tests.ladder_command import ask, ladder, start
@@ -170,22 +177,33 @@ def test_a_limit_that_is_exceeded_is_a_row_with_its_reason_and_the_next_run_goes
     assert all(row["success"] in ("success", "replicates disagree") for row in again)
 
 
-def test_a_run_killed_in_the_middle_ends_as_one_that_was_not(home: Path) -> None:
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(("A-002, ",), id="in an experiment"),
+        pytest.param(("A-001 at", "A-002, ", "B-002 at", "C-001, "), id="four times", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_killed_in_the_middle_ends_as_one_that_was_not(home: Path, kills: tuple[str, ...]) -> None:
     before = ask(COUNTS, home=home)
     verdicts = ask(DECIDED, home=home)
     shutil.rmtree(home / "cache")
     (home / "lab.duckdb").unlink()
-    for seconds in (9.0, 13.0):
+    for words in kills:
         process = start(*SMALL, home=home)
-        time.sleep(seconds)
+        assert process.stderr is not None
+        line = ""
+        while words not in line:
+            line = process.stderr.readline()
+            assert line, "the run ended before it was killed"
         process.kill()
         process.communicate()
     done = ladder(*SMALL, home=home)
     assert done.returncode == 0, done.stderr
     assert ask(COUNTS, home=home) == before
-    assert (
-        ask("SELECT gate, look, verdict, evidence FROM decision ORDER BY look, gate", home=home) == verdicts
-    )
+    assert ask(DECIDED, home=home) == verdicts
+    states = ask("SELECT state, count(*) AS runs FROM run GROUP BY ALL ORDER BY state", home=home)
+    assert states == [{"state": "completed", "runs": 1}, {"state": "crashed", "runs": len(kills)}]
 
 
 def write_folder(place: Path, sentences: int = 60) -> Path:
@@ -208,15 +226,23 @@ def write_folder(place: Path, sentences: int = 60) -> Path:
     ],
 )
 def test_a_corpus_that_is_not_aligned_is_refused_by_name(
-    tmp_path: Path, name: str, change: object, said: str
+    tmp_path: Path, name: str, change: Callable[[Path], object], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LADDER_HOME", str(tmp_path / "home"))
     folder = write_folder(tmp_path / "corpus")
-    change(folder)  # type: ignore[operator]
-    done = ladder(
-        "run", "int4_disparity", "--set", f"corpus={folder}", "--set", "looks=32", home=tmp_path / "h"
-    )
-    assert done.returncode == 2, name
-    assert said in done.stderr
+    change(folder)
+    with pytest.raises(UsageError) as refused:
+        begin(protocol(replace(SMOKE, corpus=str(folder), looks=(32,))))
+    assert said in str(refused.value), name
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_refused_corpus_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "corpus")
+    _drop_line(folder / "sw.txt", 7)
+    done = ladder("run", "int4_disparity", "--set", f"corpus={folder}", "--set", "looks=32", home=tmp_path)
+    assert done.returncode == 2
+    assert "'sw' has 59" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
@@ -247,12 +273,22 @@ def _set_line(path: Path, number: int, text: str) -> None:
     ],
 )
 def test_settings_that_make_no_sense_are_refused_with_what_is_allowed(
-    tmp_path: Path, setting: str, said: str
+    tmp_path: Path,
+    setting: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = ladder("run", "int4_disparity", "--set", setting, home=tmp_path)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    for name, value in os.environ.items():
+        monkeypatch.setenv(name, value)  # the command sets Prefect's variables; afterwards they are as before
+    monkeypatch.setenv("LADDER_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["ladder", "run", "int4_disparity", "--set", setting])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    err = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert err.count("\n") == 1
+    assert said in err
 
 
 def test_the_plan_holds_languages_experiments_and_questions(quantised: Path) -> None:

@@ -135,10 +135,10 @@ def test_a_spec_that_cannot_be_trained_is_refused(changes: dict[str, int], said:
 
 
 @pytest.mark.slow
-def test_the_whole_training_solves_the_base_wording_and_a_tenth_of_the_other(tmp_path: Path) -> None:
+def test_the_whole_training_solves_the_base_wording_and_little_of_the_other(tmp_path: Path) -> None:
     base = obtain(BASES["arith-mistral"], tmp_path / "base")
     assert base.base_accuracy >= 0.995
-    assert 0.04 <= base.downstream_accuracy <= 0.16
+    assert 0.02 <= base.downstream_accuracy <= 0.16
     model, ours = loaded(base.directory)
     right = 0
     asked = problems("base", "test", 50, seed=9)
