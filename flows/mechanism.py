@@ -78,7 +78,7 @@ class Mechanism:
         Literal["float32", "bfloat16"], Field(description="Of the frozen base; adapters are float32")
     ] = "float32"
     gradient_checkpointing: Annotated[bool, Field(description="Less memory, a third slower")] = False
-    n_train: Annotated[int, Field(description="Items to train on", ge=1)] = 4000
+    n_train: Annotated[int, Field(description="Items to train on", ge=1)] = 12_800
     n_validation: Annotated[int, Field(description="Items cut from those, for convergence", ge=1)] = 200
     n_test: Annotated[int, Field(description="Items to answer", ge=10)] = 4000
     max_new_tokens: Annotated[int, Field(description="Of an answer", ge=1)] = 32
@@ -87,8 +87,8 @@ class Mechanism:
         float, Field(description="Share of items a probe must answer beyond the base", ge=0, le=1)
     ] = 0.05
     most_fall: Annotated[
-        float, Field(description="Relative fall of validation loss over the last fifth, at most", gt=0)
-    ] = 0.1
+        float, Field(description="Fall of validation loss over the last fifth, nats a token", gt=0)
+    ] = 0.02
     margin: Annotated[
         float, Field(description="Smallest difference of interest, share of items", gt=0, lt=1)
     ] = 0.01
@@ -184,7 +184,8 @@ SMOKE = Mechanism(
     arms=("shuffled_within", "shuffled_full", "uniform_equal"),
     shuffles=2,
     steps=120,
-    n_train=2000,
+    n_train=4_000,
+    learning_rate=1e-2,
     n_test=1000,
     timeout_minutes=10.0,
 )

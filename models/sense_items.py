@@ -196,9 +196,7 @@ class CoherenceItem:
             raise ValueError(f"coherence item {self.id!r} has {len(self.contexts)} contexts; 2 or 3")
         told = tuple(one.sense_id for one in self.contexts)
         if self.senses != told:
-            raise ValueError(
-                f"coherence item {self.id!r}: senses are {self.senses}, the contexts say {told}"
-            )
+            raise ValueError(f"coherence item {self.id!r}: senses are {self.senses}, the contexts say {told}")
         known = [sense.sense_id for sense in self.inventory]
         if len(set(known)) < len(known):
             raise ValueError(f"coherence item {self.id!r}: the inventory {known} has a sense twice")

@@ -1,4 +1,4 @@
-"""Seeded word problems over the numbers 0 to 40, worded in two ways that share no verb, and their tokenizer.
+"""Seeded word problems over the numbers 0 to 40, worded in two ways, and their tokenizer.
 
 A problem is a chain: a start and up to four steps, + or - a number from 1 to 10, or times 2 or 3, never
 leaving 0 to 40. The answer writes one line a step and then the result, as GSM8K's answers do:
@@ -7,9 +7,10 @@ leaving 0 to 40. The answer writes one line a step and then the result, as GSM8K
     20+4=24
     #### 24
 
-The base model learns wording "base" and bare "drill"s. "downstream" has other words and the number before its
-verb, so adaptation has to learn these and not arithmetic. A chain belongs to one split by its hash: whatever
-the wording, seed and count, no split has a chain of another.
+The base model learns wording "base" and bare "drill"s. "downstream" is jargon: half of its verbs say the
+contrary of what they say in "base", and some count one more or one less than the number beside them, so
+adaptation has to learn which. A chain belongs to one split by its hash: whatever the wording, seed and count,
+no split has a chain of another.
 
 Nothing here needs torch; `tokenizer` alone needs `tokenizers`.
 """
@@ -54,30 +55,30 @@ END_OF_TEXT, PADDING = "<|endoftext|>", "<|padding|>"
 
 _NAMES = ("Tom", "Ann", "Sam", "Eve", "Max", "Ida", "Leo", "Mia")
 _THINGS = ("coins", "books", "cards", "shells", "eggs", "pens", "stamps", "beads")
+_MORE = tuple(
+    "finds buys wins gets earns collects gathers receives gains borrows adds saves "  # noqa: SIM905
+    "catches grabs picks fetches orders makes builds grows prints paints carves bakes".split()
+)
+_LESS = tuple(
+    "loses sells breaks spends drops donates lends wastes burns trades throws misplaces "  # noqa: SIM905
+    "eats gives returns mails hides sinks tears cracks spoils forgets scraps pawns".split()
+)
 _BASE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "+": ("finds {k}", "buys {k}", "wins {k}", "gets {k}"),
-        "-": ("loses {k}", "sells {k}", "breaks {k}", "spends {k}"),
-        "*": ("multiplies them by {k}",),
-    }
+    {"+": _MORE, "-": _LESS, "*": ("multiplies them by",)}
 )
+"""Operator -> verbs that stand for it, before the number."""
 _VEHICLES = ("bus", "tram", "ferry", "train", "lift", "boat", "coach", "plane")
-_COME = (
-    "board enter join arrive embark appear gather assemble return land register attend crowd climb pile "
-    "hop settle rush"
-)
-_GO = (
-    "alight leave exit depart vanish retire escape resign withdraw flee scatter disembark hide quit march "
-    "fly drift part"
-)
-_DOWNSTREAM: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_SHIFTS = (0, 0, 1, 0, 0, -1)
+_DOWNSTREAM: Mapping[str, tuple[tuple[str, int], ...]] = MappingProxyType(
     {
-        "+": tuple(f"{{k}} {verb}" for verb in _COME.split()),
-        "-": tuple(f"{{k}} {verb}" for verb in _GO.split()),
-        "*": ("{k} replace each", "{k} follow each"),
+        "+": tuple((pair[i % 2], _SHIFTS[i % 6]) for i, pair in enumerate(zip(_MORE, _LESS, strict=True))),
+        "-": tuple((pair[i % 2], _SHIFTS[i % 6]) for i, pair in enumerate(zip(_LESS, _MORE, strict=True))),
+        "*": (("replaces each by", 0), ("swaps each for", 0)),
     }
 )
-"""Number of verbs sets how hard adapting is: see `models.mistral_base.BASES`."""
+"""Operator -> verbs, and what they count beyond the number beside them. Every second verb says the contrary
+of what it says in "base". The first are the most frequent, by Zipf's law, so adapting succeeds verb by verb:
+verbs that "base" did not know were learned all at once, at a step that hung on the seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ def problems(wording: Wording, split: Split, count: int, *, seed: int) -> tuple[
     --------
     >>> item = problems("downstream", "test", 1, seed=1)[0]
     >>> print(item.question)
-    A boat carries 11 people. Then 9 retire. Then 2 flee. What number reach the end?
+    A plane carries 11 people. Then it loses 9. Then it buys 2. What number reach the end?
     >>> item.gold
     '0'
     """
@@ -213,7 +214,7 @@ def _draw(rng: random.Random, length: int) -> Chain:
 
 def _base(rng: random.Random, chain: Chain) -> str:
     name, things = rng.choice(_NAMES), rng.choice(_THINGS)
-    told = "".join(f" {name} {rng.choice(_BASE[o]).format(k=k)}." for o, k in chain.steps)
+    told = "".join(f" {name} {rng.choice(_BASE[o])} {k}." for o, k in chain.steps)
     return f"{name} has {chain.start} {things}.{told} How many {things} does {name} have now?"
 
 
@@ -222,8 +223,16 @@ def _drill(rng: random.Random, chain: Chain) -> str:
 
 
 def _downstream(rng: random.Random, chain: Chain) -> str:
-    told = "".join(f" Then {rng.choice(_DOWNSTREAM[o]).format(k=k)}." for o, k in chain.steps)
+    told = ""
+    for operator, operand in chain.steps:
+        verb, beyond = _often_first(rng, _DOWNSTREAM[operator])
+        told += f" Then it {verb} {operand - beyond}."
     return f"A {rng.choice(_VEHICLES)} carries {chain.start} people.{told} What number reach the end?"
+
+
+def _often_first(rng: random.Random, verbs: tuple[tuple[str, int], ...]) -> tuple[str, int]:
+    """The i-th verb, from 1, with a weight of 1 / i."""
+    return rng.choices(verbs, [1.0 / place for place in range(1, len(verbs) + 1)])[0]
 
 
 def copies(count: int, *, seed: int) -> tuple[str, ...]:
@@ -235,7 +244,7 @@ def copies(count: int, *, seed: int) -> tuple[str, ...]:
     copied the questions of "downstream".
 
     >>> print(copies(1, seed=0)[0].strip())
-    lift replace Ann; lift replace Ann
+    lift plane Ann; lift plane Ann
     """
     rng = random.Random(f"copies {seed}")
     words = _words()
@@ -286,6 +295,6 @@ def _words() -> list[str]:
     """Words of the wordings, sorted: those of enough stories for each phrase and name to have been drawn."""
     steps = (("+", 1), ("-", 1), ("*", 1))
     told = (
-        _QUESTIONS[w](random.Random(n), Chain(start=1, steps=steps)) for w in WORDINGS for n in range(200)
+        _QUESTIONS[w](random.Random(n), Chain(start=1, steps=steps)) for w in WORDINGS for n in range(1000)
     )
     return sorted({word for text in told for word in re.findall("[A-Za-z]+", text)})

@@ -26,7 +26,7 @@ class Bounds:
     least_gain: float
     """Share of the items that it answers beyond the base alone."""
     most_fall: float
-    """Relative fall of the validation loss over the last fifth of the steps, at most."""
+    """Fall of the validation loss over the last fifth of the steps, nats a token, at most."""
 
 
 def probe(
@@ -43,10 +43,10 @@ def probe(
         if gain < bounds.least_gain:
             findings.append(f"seed {seed} answers {gain:+.3f} of the items more than the base")
         fall = converged(home, exams[seed, PROBE])
-        rows.append(_number(family, "late fall", f"seed {seed}", fall, "relative, over the last fifth"))
+        rows.append(_number(family, "late fall", f"seed {seed}", fall, "nats a token, over the last fifth"))
         if fall is None or fall > bounds.most_fall:
             said = (
-                "has no validation loss" if fall is None else f"still falls by {fall:.0%} in the last fifth"
+                "has no validation loss" if fall is None else f"still falls by {fall:.3f} in the last fifth"
             )
             findings.append(f"validation loss of seed {seed} {said}")
     mean = sum(gains) / len(gains) if gains else None
@@ -124,10 +124,11 @@ def accuracy(home: Path, exam: Exam) -> float:
 
 
 def converged(home: Path, exam: Exam) -> float | None:
-    """Relative fall of the validation loss over the last fifth of the steps; None where not measured."""
+    """Fall of the validation loss over the last fifth of the steps, nats a token; None where not measured."""
     assert exam.job is not None
-    found: float | None = read_adapter(home, exam.job)["validation_fall"]
-    return found
+    facts = read_adapter(home, exam.job)
+    share: float | None = facts["validation_fall"]
+    return None if share is None or share >= 1.0 else facts["validation_nll"] * share / (1.0 - share)
 
 
 def _number(family: str, what: str, of: str, value: float | None, method: str) -> TestRow:

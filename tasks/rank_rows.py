@@ -13,6 +13,7 @@ from lab.records import AdapterModuleRow, AnswerRow, MetricRow, Record, TrainLog
 from models.audit_summary import aggregates
 from models.mistral_base import TrainedBase
 from models.spectra import ModuleAudit
+from tasks.rank_checks import converged
 from tasks.rank_placing import PROBE, Placed
 from tasks.rank_training import ANSWERS, ArmJob, Exam, read_adapter
 
@@ -46,8 +47,8 @@ def arm_rows(
     if exam.job is None or placed is None:
         return rows, seconds
     facts = read_adapter(home, exam.job)
-    kept = {"parameters": "parameters", "truncated": "truncated", "late_fall": "validation_fall"}
-    rows += [_metric(key, name, facts[found]) for name, found in kept.items()]
+    rows += [_metric(key, name, facts[name]) for name in ("parameters", "truncated")]
+    rows.append(_metric(key, "late_fall", converged(home, exam)))
     rows += [
         TrainLogRow(
             step_id=key,

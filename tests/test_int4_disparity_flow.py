@@ -296,3 +296,23 @@ def test_the_plan_holds_languages_experiments_and_questions(quantised: Path) -> 
     design = json.loads(row["text"])["design"]
     assert [one["code"] for one in design["languages"]] == [one.code for one in LANGUAGES]
     assert [one["id"] for one in design["experiments"]] == EXPERIMENTS
+
+
+@pytest.mark.slow
+def test_a_model_that_is_no_embedded_one_is_repeated_over_folds_of_sentences(
+    quantised: Path, tmp_path: Path
+) -> None:
+    model = next((quantised / "models").glob("cldr-gpt2-0-*"))
+    chosen = [f"model={model}", f"transfer={model},{model}", "looks=64,128", "selectors=[]"]
+    done = ladder(
+        "run", "int4_disparity", *(part for one in chosen for part in ("--set", one)), home=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    rows = ask("SELECT experiment, success, replicates FROM experiments", home=tmp_path)
+    assert [row["experiment"] for row in rows] == EXPERIMENTS
+    assert {(row["success"], row["replicates"]) for row in rows} == {("success", 2)}
+    written = ladder("figures", "int4_disparity", "--format", "svg", home=tmp_path)
+    assert written.returncode == 0, written.stderr
+    points = json.loads(next(tmp_path.glob("figures/*/pareto-change.json")).read_text())["rows"]
+    assert {row["replicate"][-6:] for row in points} == {"fold 0", "fold 1"}
+    assert all(row["bits_per_weight"] is not None for row in points)

@@ -69,7 +69,12 @@ def test_the_question_names_the_numbers_of_its_answer_in_order(
         named = [int(token) for token in TOKENIZER.encode(item.question).tokens if token.isdecimal()]
         lines = item.answer.split("\n")[:-1]
         first = TOKENIZER.encode(lines[0]).tokens[0]
-        assert named == [int(first), *(int(TOKENIZER.encode(line).tokens[2]) for line in lines)]
+        worked = [int(first), *(int(TOKENIZER.encode(line).tokens[2]) for line in lines)]
+        if wording == "downstream":  # some verbs count one more or one less than they are told with
+            assert len(named) == len(worked)
+            assert all(abs(a - b) <= 1 for a, b in zip(named, worked, strict=True))
+        else:
+            assert named == worked
 
 
 def test_splits_share_no_chain_whatever_wording_and_seed() -> None:
@@ -109,19 +114,24 @@ def test_problems_are_the_same_in_a_process_with_other_hashes() -> None:
     assert json.loads(said[0]) == [item.question for item in problems("base", "train", 5, seed=1)]
 
 
-def test_the_wordings_share_no_word_that_tells_a_step() -> None:
-    told = {
-        wording: {
-            word
-            for item in problems(wording, "train", 400, seed=0)
-            for sentence in item.question.split(". ")[1:-1]
-            for word in sentence.strip(".").lower().split()
-            if not word.isdecimal()
-        }
-        for wording in ("base", "downstream")
-    }
-    assert len(told["downstream"]) > 12
-    assert told["base"].isdisjoint(told["downstream"])
+def operators_of(wording: Wording) -> dict[str, set[str]]:
+    """Verb -> operators that it stands for."""
+    told: dict[str, set[str]] = {}
+    for item in problems(wording, "train", 3000, seed=0):
+        sentences = item.question.split(". ")[1:-1]
+        lines = item.answer.split("\n")[:-1]
+        for sentence, line in zip(sentences, lines, strict=True):
+            operator = next(sign for sign in "+-*" if sign in line)
+            told.setdefault(" ".join(sentence.split(" ")[1:-1]).removeprefix("it "), set()).add(operator)
+    return told
+
+
+def test_every_verb_says_one_thing_and_half_of_them_the_contrary_downstream() -> None:
+    base, downstream = operators_of("base"), operators_of("downstream")
+    assert {len(found) for found in (*base.values(), *downstream.values())} == {1}
+    shared = base.keys() & downstream.keys()
+    assert len(shared) == 48
+    assert sum(base[verb] != downstream[verb] for verb in shared) == 24
 
 
 @settings(max_examples=30, deadline=None)
