@@ -206,12 +206,6 @@ def train_arm(home: str, what: str, job: ArmJob, seconds: float, key: str) -> st
     found = load_kept(place)
     if found is not None:
         return str(found["facts"]["digest"])
-    progress = Progress(f"train {what}, steps", job.recipe.steps, every_seconds=20.0)
-    progress.start()
-
-    def tell(point: Mapping[str, Any]) -> None:
-        progress.reach(int(point["step"]))
-
     arguments = {
         "base": job.base.where,
         "source": asdict(job.source),
@@ -222,7 +216,14 @@ def train_arm(home: str, what: str, job: ArmJob, seconds: float, key: str) -> st
         "directory": str(place),
     }
     with worker(near=job.base.where) as process:
-        told = process.call("models.rank_jobs:train_arm", arguments, seconds=seconds, report=tell)
+        progress = Progress(f"train {what}, steps", job.recipe.steps, every_seconds=20.0)
+        progress.start()
+        told = process.call(
+            "models.rank_jobs:train_arm",
+            arguments,
+            seconds=seconds,
+            report=lambda point: progress.reach(int(point["step"])),
+        )
     digest: str = told["digest"]
     return digest
 

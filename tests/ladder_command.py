@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,17 @@ def ask(query: str, *, home: Path) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     return rows
+
+
+def work_done(home: Path) -> list[str]:
+    """Names of tasks of the last flow run that did work, without records and decisions."""
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        rows = database.execute(
+            """SELECT task.name FROM task_run AS task JOIN flow_run AS flow ON flow.id = task.flow_run_id
+               WHERE task.state_name = 'Completed'
+                 AND flow.id = (SELECT id FROM flow_run ORDER BY created DESC LIMIT 1)"""
+        ).fetchall()
+    return [name for (name,) in rows if not name.startswith(("record", "gate"))]
 
 
 def copy_tree(to: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +20,7 @@ from flows.quant_run import begin
 from lab.errors import UsageError
 from models.cldr import cldr_corpus
 from models.languages import LANGUAGES
-from tests.ladder_command import ask, ladder, start
+from tests.ladder_command import ask, ladder, start, work_done
 
 SMALL = (
     "run", "int4_disparity", "--set", "looks=32,48", "--set", "transfer=cldr-gpt2,cldr-gpt2",
@@ -53,17 +52,6 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(quantised: Path, tmp_path: Path) -> Path:
     """A copy of that home."""
     return Path(shutil.copytree(quantised, tmp_path / "home"))
-
-
-def work_done(home: Path) -> list[str]:
-    """Names of tasks of the last flow run that did work, without records and decisions."""
-    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
-        rows = database.execute(
-            """SELECT task.name FROM task_run AS task JOIN flow_run AS flow ON flow.id = task.flow_run_id
-               WHERE task.state_name = 'Completed'
-                 AND flow.id = (SELECT id FROM flow_run ORDER BY created DESC LIMIT 1)"""
-        ).fetchall()
-    return [name for (name,) in rows if not name.startswith(("record", "gate"))]
 
 
 def test_every_experiment_succeeds_and_every_question_has_a_status(quantised: Path) -> None:
