@@ -29,7 +29,7 @@ from flows.mechanism_run import begin
 from lab.errors import UsageError, unknown
 from lab.plan import Plan
 from lab.study import PlannedStep, Study
-from models.lora_recipe import Evaluation, LoraRecipe
+from models.lora_recipe import MAX_RANK, Evaluation, LoraRecipe
 from models.mistral_base import BASES, load_trained
 from models.task_items import TaskSource
 from tasks import rank_training
@@ -64,7 +64,7 @@ class Mechanism:
         Literal["energy_90", "entropy", "hard_threshold", "knee", "stable_rank", "global_sigma"],
         Field(description="How an audit becomes ranks"),
     ] = "energy_90"
-    probe_rank: Annotated[int, Field(description="Of every module of the probe", ge=1, le=256)] = 16
+    probe_rank: Annotated[int, Field(description="Of every module of the probe", ge=1, le=MAX_RANK)] = 16
     steps: Annotated[int, Field(description="Of every arm", ge=1)] = 400
     batch_size: Annotated[int, Field(description="Items a step", ge=1)] = 32
     micro_batch: Annotated[int | None, Field(description="Items at once; all when none", ge=1)] = 16
@@ -116,6 +116,10 @@ class Mechanism:
             )
         if self.looks[0] < 2:
             raise UsageError(f"looks = {self.looks}; the seed is the unit, so a look has two or more")
+        try:
+            recipe(self), evaluation(self), source(self)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
 
 def recipe(settings: Mechanism) -> LoraRecipe:
@@ -129,6 +133,16 @@ def recipe(settings: Mechanism) -> LoraRecipe:
         alpha=settings.lora_alpha,
         max_tokens=settings.max_tokens,
         gradient_checkpointing=settings.gradient_checkpointing,
+        precision=settings.precision,
+        checkpoint_every=max(1, settings.steps // 4),
+    )
+
+
+def evaluation(settings: Mechanism) -> Evaluation:
+    """How every arm answers."""
+    return Evaluation(
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.evaluation_batch,
         precision=settings.precision,
     )
 
@@ -202,7 +216,7 @@ FULL = Mechanism(
     learning_rate=2e-4,
     precision="bfloat16",
     gradient_checkpointing=True,
-    n_train=7273,
+    n_train=7000,
     n_test=1319,
     max_new_tokens=320,
     evaluation_batch=32,
@@ -223,7 +237,7 @@ def protocol(settings: Mechanism) -> RankProtocol:
         model=settings.model,
         base_spec=BASES.get(settings.model),
         source=source(settings),
-        evaluation=Evaluation(max_new_tokens=settings.max_new_tokens, batch_size=settings.evaluation_batch),
+        evaluation=evaluation(settings),
         recipe=recipe(settings),
         first_seed=settings.first_seed,
         arms=settings.arms,

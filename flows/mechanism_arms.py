@@ -6,12 +6,13 @@ An arm that exceeds its limit or breaks is a row with the reason; the checks say
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from prefect.futures import as_completed
 
 from flows.mechanism_protocol import BASE, Cell, RankProtocol, said
 from flows.run_row import Opened
@@ -60,7 +61,7 @@ class ArmWork:
         if spec is None:
             return
         key = rank_training.base_key(spec)
-        limit = self.protocol.timeout_seconds
+        limit = rank_training.BASE_SECONDS
         try:
             digest = rank_training.train_base(str(self.home), unwalked(spec), limit, key)
         except WorkError as error:
@@ -142,19 +143,19 @@ class ArmWork:
         most = self.protocol.processes or max(1, len(submits))
         progress = Progress(what, len(submits))
         progress.start()
-        waiting: deque[tuple[str, Any]] = deque()
+        running: dict[Any, str] = {}
         told: dict[str, str | None] = {}
 
         def settle() -> None:
-            name, future = waiting.popleft()
-            told[name] = _outcome(future)
+            done = next(as_completed(list(running)))
+            told[running.pop(done)] = _outcome(done)
             progress.advance(1, made=1)
 
         for name, submit in submits.items():
-            if len(waiting) == most:
+            if len(running) == most:
                 settle()
-            waiting.append((name, submit()))
-        while waiting:
+            running[submit()] = name
+        while running:
             settle()
         return told
 
@@ -184,6 +185,8 @@ class ArmWork:
 
     def fail(self, cell: Cell, reason: str) -> None:
         self.failures[cell] = reason
+        self.jobs.pop(cell, None)
+        self.exams.pop(cell, None)
         logger.warning("%s: %s", said(cell), reason)
         config = {"arm": cell[1], "seed": cell[0], "plan": self.opened.row.plan_hash}
         step = self.step(fingerprint(config), "arm", *cell, config=config, reason=reason)
@@ -191,11 +194,12 @@ class ArmWork:
 
     def _record_arm(self, cell: Cell, exam: Exam) -> None:
         """What an arm was given, what it realised, how it learned and what it answered."""
-        config = {"arm": cell[1], "exam": exam.config}
+        placed = self.placed.get(cell)
+        config = {"arm": cell[1], "exam": exam.config, "notes": list(placed.notes) if placed else []}
         key = fingerprint(config)
         probe = None if cell[0] is None else self.jobs[cell[0], PROBE]
         audited = () if probe is None else rank_training.read_audit(self.home, probe)
-        rows, seconds = rank_rows.arm_rows(self.home, exam, self.placed.get(cell), audited, key)
+        rows, seconds = rank_rows.arm_rows(self.home, exam, placed, audited, key)
         step = self.step(key, "arm", *cell, config=config, seconds=seconds)
         self.record(f"answers of {said(cell)}", [step, self.planned(key), *rows])
 

@@ -96,7 +96,8 @@ FAIR = _fit(
     "fair",
     good="placement",
     bad=STOP,
-    yes="realised ranks are the planned ones; a budget differs by at most {estimate:.2%}: {findings}",
+    yes="realised ranks are the planned ones; shuffles and the inverse cost the same within {estimate:.2%}: "
+    "{findings}",
     no="the arms may not be compared: {findings}",
 )
 

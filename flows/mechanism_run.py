@@ -136,7 +136,9 @@ class RankRun:
         self.arms.evaluate(cells)
         known = {cell: self.arms.exams[cell] for cell in cells if cell in self.arms.exams}
         failures = {cell: why for cell, why in self.arms.failures.items() if cell in cells}
-        self._conclude("fair", look, rank_checks.fair(self.home, known, self.arms.placed, failures))
+        self._conclude(
+            "fair", look, rank_checks.fair(self.home, known, self.arms.placed, failures, self.protocol.bounds)
+        )
 
     def _placement(self, look: int) -> None:
         """Compare the answers."""

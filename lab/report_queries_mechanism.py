@@ -150,10 +150,15 @@ ORDER BY list_position(['energy_rank_90', 'effective_rank', 'stable_rank', 'spec
          measure, pair
 """
 
-_ANSWERS = """
+_REACHED = """SELECT max(look) FROM decision_path
+                  WHERE study = $study AND model = $model AND plan_hash = $plan"""
+"""A later look that ended at a check has no answer: that of the look before is not shown in its place."""
+
+_ANSWERS = f"""
 WITH answer AS (
     SELECT * FROM look_test
     WHERE study = $study AND model = $model AND plan_hash = $plan AND is_last_look AND family = 'mechanism'
+      AND look = ({_REACHED})
 )"""
 
 SCENARIO = f"""{_ANSWERS}, main AS (

@@ -72,15 +72,14 @@ def resolve(model: str) -> NamedBase:
 
 
 def _digest(directory: Path) -> str:
-    digests = {}
+    fix = "give a directory that save_pretrained wrote (model and tokeniser)"
     for pattern in WEIGHTS:
-        found = sorted(directory.glob(pattern))
-        if not found:
-            raise ModelMissing(
-                f"{directory} has no {pattern}",
-                fix="give a directory that save_pretrained wrote (model and tokeniser)",
-            )
-        for path in found:
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        if not any(directory.glob(pattern)):
+            raise ModelMissing(f"{directory} has no {pattern}", fix=fix)
+    if (directory / "adapter_config.json").exists():
+        raise ModelMissing(f"{directory} is an adapter, which would load another base", fix=fix)
+    digests = {}
+    for path in sorted({path for pattern in WANTED for path in directory.glob(pattern)}):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()

@@ -84,7 +84,7 @@ class _Base:
 @lru_cache(maxsize=1)
 def _loaded(where: str, precision: Precision, digest: str | None) -> _Base:
     torch.set_num_threads(1)
-    model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=DTYPES[precision])
+    model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=DTYPES[precision], use_safetensors=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer: Any = AutoTokenizer.from_pretrained(where)
     return _Base(model=model.to(device).eval().requires_grad_(False), tokenizer=tokenizer)
@@ -114,6 +114,7 @@ def train_arm(
     seed: int,
     initialisation: Initialisation,
     directory: str,
+    base_digest: str | None = None,
     report: Report,
 ) -> dict[str, Any]:
     """Train one adapter and keep it at `directory`, unless it is there; reports each point of the log.
@@ -147,7 +148,7 @@ def train_arm(
     """
     how, task = LoraRecipe(**recipe), TaskSource(**source)
     identity = {
-        "base": _digest(base) or base, "source": dict(source), "ranks": dict(ranks),
+        "base": base_digest or _digest(base) or base, "source": dict(source), "ranks": dict(ranks),
         "recipe": dataclasses.asdict(how), "seed": seed, "initialisation": initialisation,
     }  # fmt: skip
     kept = load_kept(Path(directory))
@@ -223,15 +224,15 @@ def _save(adapted: Any, directory: Path) -> None:
 
 
 @contextmanager
-def _with_adapter(at: _Base, base: str, adapter: str | None) -> Iterator[Any]:
-    """The base with a kept adapter on it, taken off again afterwards."""
+def _with_adapter(at: _Base, base: str, adapter: str | None, digest: str | None) -> Iterator[Any]:
+    """The base, of a known digest if one is given, with a kept adapter on it, taken off again afterwards."""
     if adapter is None:
         yield at.model
         return
     kept = load_kept(Path(adapter))
     if kept is None:
         raise ValueError(f"no intact adapter at {adapter}; train the arm again")
-    if kept["identity"]["base"] != (_digest(base) or base):
+    if kept["identity"]["base"] != (digest or _digest(base) or base):
         raise ValueError(f"the adapter at {adapter} was trained on another base than {base}; train it again")
     with without_peft_notices():
         adapted: Any = PeftModel.from_pretrained(at.model, adapter).eval()
@@ -243,12 +244,12 @@ def _with_adapter(at: _Base, base: str, adapter: str | None) -> Iterator[Any]:
         detach(adapted)
 
 
-def audit(*, base: str, adapter: str, report: Report) -> dict[str, Any]:
+def audit(*, base: str, adapter: str, base_digest: str | None = None, report: Report) -> dict[str, Any]:
     """Audit of every module of a kept adapter: `modules`, `dataclasses.asdict` of each `ModuleAudit`."""
     kept = load_kept(Path(adapter))
     precision: Precision = "float32" if kept is None else kept["identity"]["recipe"]["precision"]
     at = _base(base, precision)
-    with _with_adapter(at, base, adapter) as adapted:
+    with _with_adapter(at, base, adapter, base_digest) as adapted:
         factors = lora_factors(adapted)
     norms = _norms(base, precision, _digest(base))
     return {
@@ -268,6 +269,7 @@ def evaluate(
     source: Mapping[str, Any],
     split: Split,
     evaluation: Mapping[str, Any],
+    base_digest: str | None = None,
     report: Report,
 ) -> dict[str, Any]:
     """Generated answer and cost of the reference answer of every item; reports `done` and `of` each batch.
@@ -290,7 +292,7 @@ def evaluate(
     items = _items(TaskSource(**source), split)
     at = _base(base, how.precision)
     rows = tokenised(at.tokenizer, items, max_tokens=sys.maxsize).rows
-    with _with_adapter(at, base, adapter) as adapted:
+    with _with_adapter(at, base, adapter, base_digest) as adapted:
         model = merged(adapted)
         found = greedy(
             model, prompt_ids(at.tokenizer, items), stop=at.stop, max_new_tokens=how.max_new_tokens,

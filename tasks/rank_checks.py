@@ -34,7 +34,8 @@ def probe(
 ) -> list[TestRow]:
     """Has every probe learned, and stopped learning?"""
     family, rows, findings = "probe", [], []
-    missing = [failures[cell] for cell in [(None, "base"), *((s, PROBE) for s in seeds)] if cell not in exams]
+    due: list[Cell] = [(None, "base"), *((seed, PROBE) for seed in seeds)]
+    missing = [failures.get(one, f"{one[1]} has no answers") for one in due if one not in exams]
     gains: list[float] = []
     for seed in seeds if not missing else ():
         gain = accuracy(home, exams[seed, PROBE]) - accuracy(home, exams[None, "base"])
@@ -68,6 +69,7 @@ def controls(placed: Mapping[Cell, Placed]) -> list[TestRow]:
             continue
         shares.append(share)
         why = degenerate(ranks, one.ranks)
+        findings += [f"{arm} of seed {seed}: {note}" for note in one.notes if " repeats draw " in note]
         if why is not None:
             findings.append(f"{arm} of seed {seed} {why}")
     limit = f"at {DEGENERATE_SHARE:.0%} of the modules a control is the treatment"
@@ -75,7 +77,11 @@ def controls(placed: Mapping[Cell, Placed]) -> list[TestRow]:
 
 
 def fair(
-    home: Path, exams: Mapping[Cell, Exam], placed: Mapping[Cell, Placed], failures: Mapping[Cell, str]
+    home: Path,
+    exams: Mapping[Cell, Exam],
+    placed: Mapping[Cell, Placed],
+    failures: Mapping[Cell, str],
+    bounds: Bounds,
 ) -> list[TestRow]:
     """Has every arm its ranks, its budget and its training?"""
     family, rows = "fair", []
@@ -95,6 +101,10 @@ def fair(
             if abs(off) > allowed:
                 findings.append(f"{arm} of seed {seed}: {off:+.2%} parameters, {allowed:.1%} allowed")
     findings += _unrealised(home, exams, placed)
+    for (seed, arm), exam in exams.items():
+        fall = converged(home, exam) if exam.job is not None else None
+        if fall is not None and fall > bounds.most_fall:
+            findings.append(f"validation loss of {arm}, seed {seed}, still falls by {fall:.3f}")
     seeds = {seed for seed, _ in exams if seed is not None}
     return [*rows, _verdict(family, findings, estimate=max(apart, default=None), n=len(seeds))]
 

@@ -153,14 +153,14 @@ def _definitions(margin: float, shuffles: int) -> dict[str, str]:
 def write_results(
     home: Path, body: Mapping[str, Any], *, profile: str, plan_hash: str, step_id: str
 ) -> ArtifactRow:
-    """Write the file under the home's `exports`; returns its row, which belongs to a step.
+    """Write the file under the home's `exports`, in the folder of its analysis; returns its row.
 
     Raises
     ------
     OSError
         The disk is full or the folder cannot be written.
     """
-    path = home / "exports" / f"mechanism-{profile}-{plan_hash}" / f"{KIND}.json"
+    path = home / "exports" / f"mechanism-{profile}-{plan_hash}" / step_id / f"{KIND}.json"
     content = (json.dumps(body, indent=1, allow_nan=False) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, content)

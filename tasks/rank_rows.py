@@ -10,13 +10,15 @@ from typing import Any
 
 from lab.products import Products
 from lab.records import AdapterModuleRow, AnswerRow, MetricRow, Record, TrainLogRow
-from models.audit_summary import aggregates
+from models.audit_summary import MEASURES, aggregates
 from models.mistral_base import TrainedBase
 from models.spectra import ModuleAudit
 from tasks.rank_checks import converged
 from tasks.rank_placing import PROBE, Placed
 from tasks.rank_training import ANSWERS, ArmJob, Exam, read_adapter
 
+RECORDED = ("parameters", "truncated", "validation_truncated", "micro_batch")
+"""Of a training: a smaller micro-batch than asked for says that memory ran out."""
 RULES = ("strict", "flexible", "numeric")
 
 
@@ -47,7 +49,7 @@ def arm_rows(
     if exam.job is None or placed is None:
         return rows, seconds
     facts = read_adapter(home, exam.job)
-    rows += [_metric(key, name, facts[name]) for name in ("parameters", "truncated")]
+    rows += [_metric(key, name, facts[name]) for name in RECORDED]
     rows.append(_metric(key, "late_fall", converged(home, exam)))
     rows += [
         TrainLogRow(
@@ -68,9 +70,9 @@ def arm_rows(
 
 
 def _module(one: ModuleAudit, job: ArmJob, placed: Placed, rank: int, key: str) -> AdapterModuleRow:
-    spectrum: dict[str, Any] = dict.fromkeys(SPECTRUM)
+    spectrum: dict[str, Any] = dict.fromkeys(MEASURES)
     if placed.arm == PROBE:
-        spectrum = {name: getattr(one, name) for name in SPECTRUM}
+        spectrum = {name: getattr(one, name) for name in MEASURES}
     return AdapterModuleRow(
         step_id=key,
         module=one.name,
@@ -121,17 +123,3 @@ def _metric(key: str, name: str, value: float | None) -> MetricRow:
 
 
 ANSWERED = ("text", "strict", "flexible", "numeric", "nll_nats", "tokens", "stopped")
-SPECTRUM = (
-    "stable_rank",
-    "utilization",
-    "effective_rank",
-    "energy_rank_90",
-    "energy_rank_95",
-    "energy_rank_99",
-    "spectral",
-    "frobenius",
-    "udr_spectral",
-    "udr_frobenius",
-    "sdi_spectral",
-    "sdi_frobenius",
-)

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 AUDIT = "adapter_audit"
 ANSWERS = "answers"
+BASE_SECONDS = 3600.0
+"""For training the embedded base, which takes three minutes."""
 MODULES_SECONDS = 300.0
 """For naming the modules of a base, which loads no weights."""
 BASE_CODE = ("models.mistral_base", "models.mistral_pretrain")
@@ -40,13 +42,13 @@ BASE_CODE = ("models.mistral_base", "models.mistral_pretrain")
 @lru_cache(maxsize=1)
 def training_code() -> str:
     """Fingerprint of everything that turns ranks and items into an adapter."""
-    return code("models.adapter_training", alone=("models.rank_jobs",))
+    return code("models.adapter_training", "models.eva", alone=("models.rank_jobs",))
 
 
 @lru_cache(maxsize=1)
 def audit_code() -> str:
     """Fingerprint of everything that turns an adapter into a spectrum."""
-    return code("models.spectra", "models.adapters", alone=("models.rank_jobs",))
+    return code("models.spectra", "models.adapters", "models.base_norms", alone=("models.rank_jobs",))
 
 
 @lru_cache(maxsize=1)
@@ -87,7 +89,7 @@ class ArmJob:
             "items": self.items,
             "ranks": dict(sorted(self.ranks.items())),
             "initialisation": self.initialisation,
-            "recipe": asdict(self.recipe),
+            "recipe": {**asdict(self.recipe), "checkpoint_every": None},  # which changes no bit
             "seed": self.seed,
             "code": training_code(),
         }
@@ -120,9 +122,10 @@ class Exam:
 
     @property
     def config(self) -> dict[str, Any]:
-        """All that can change its answers; the size of a batch cannot."""
+        """All that can change its answers; the size of a batch cannot in float32."""
         evaluation = asdict(self.evaluation)
-        evaluation.pop("batch_size")
+        if self.evaluation.precision == "float32":
+            evaluation.pop("batch_size")
         return {
             "base": self.base.digest,
             "adapter": None if self.job is None else self.job.key,
@@ -214,6 +217,7 @@ def train_arm(home: str, what: str, job: ArmJob, seconds: float, key: str) -> st
         "seed": job.seed,
         "initialisation": job.initialisation,
         "directory": str(place),
+        "base_digest": job.base.digest,
     }
     with worker(near=job.base.where) as process:
         progress = Progress(f"train {what}, steps", job.recipe.steps, every_seconds=20.0)
@@ -250,7 +254,11 @@ def audit(home: str, what: str, job: ArmJob, seconds: float, key: str) -> str:
     products = Products(Path(home), AUDIT)
     if products.read(key) is None:
         with worker(near=job.base.where) as process:
-            arguments = {"base": job.base.where, "adapter": str(job.place(Path(home)))}
+            arguments = {
+                "base": job.base.where,
+                "adapter": str(job.place(Path(home))),
+                "base_digest": job.base.digest,
+            }
             told = process.call("models.rank_jobs:audit", arguments, seconds=seconds, report=_unheard)
         products.write(key, told)
     return key
@@ -283,6 +291,7 @@ def evaluate(home: str, what: str, exam: Exam, seconds: float, key: str) -> str:
             "source": asdict(exam.source),
             "split": "test",
             "evaluation": asdict(exam.evaluation),
+            "base_digest": exam.base.digest,
         }
         with worker(near=exam.base.where) as process:
             started = time.perf_counter()

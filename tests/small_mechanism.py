@@ -34,12 +34,11 @@ from lab.records import (
     TestResultRow,
 )
 from lab.store import Store
-from models.audit_summary import aggregates
+from models.audit_summary import MEASURES, aggregates
 from models.spectra import Factors, ModuleAudit, audit_module
 from stats.rows import FloatArray, TestRow
 from tasks import rank_analysis, rank_checks
 from tasks.rank_placing import PROBE, Placed, arm_names, kind_of, place
-from tasks.rank_rows import SPECTRUM
 
 STUDY, MODEL = "mechanism", "arith-mistral"
 START = datetime(2026, 11, 21, 22, 0)
@@ -130,7 +129,7 @@ def _modules(key: str, placed: Placed, audited: Sequence[ModuleAudit]) -> Iterat
     for one in audited:
         rank = placed.ranks[one.name]
         is_probe = placed.arm == PROBE
-        spectrum: dict[str, Any] = {name: getattr(one, name) if is_probe else None for name in SPECTRUM}
+        spectrum: dict[str, Any] = {name: getattr(one, name) if is_probe else None for name in MEASURES}
         yield AdapterModuleRow(
             step_id=key, module=one.name, projection=one.projection, layer=one.layer, kind=one.kind,
             d_out=one.d_out, d_in=one.d_in, planned_rank=rank, rank=rank,

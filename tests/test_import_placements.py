@@ -225,7 +225,7 @@ def test_outcomes_are_counted_from_the_answers_and_read_off_the_adapters(tmp_pat
 def test_the_file_is_written_whole_with_its_hash(tmp_path: Path) -> None:
     body = our_body(answered(), [])
     row = write_results(tmp_path, body, profile="smoke", plan_hash="0f", step_id="key")
-    assert (row.step_id, row.path) == ("key", "exports/mechanism-smoke-0f/aggregated_results.json")
+    assert (row.step_id, row.path) == ("key", "exports/mechanism-smoke-0f/key/aggregated_results.json")
     path = tmp_path / row.path
     assert (row.bytes, row.sha256) == (path.stat().st_size, read_placements(path).sha256)
     assert json.loads(path.read_text()) == body
