@@ -149,7 +149,7 @@ class ArmWork:
         def settle() -> None:
             done = next(as_completed(list(running)))
             told[running.pop(done)] = _outcome(done)
-            progress.advance(1, made=1)
+            progress.advance(1, made=0 if done.state.name == "Cached" else 1)
 
         for name, submit in submits.items():
             if len(running) == most:
