@@ -43,7 +43,7 @@ WITHIN, FULL, UNIFORM = "shuffled_within", "shuffled_full", "uniform_equal"
 AGAINST = {
     WITHIN: "the same ranks permuted within module types",
     FULL: "the ranks permuted over all modules",
-    UNIFORM: "equal ranks at the same cost",
+    UNIFORM: "equal ranks at nearly the same cost",
     "inverse": "inverted ranks",
     "cross_seed": "the ranks of another seed's audit",
 }
@@ -127,7 +127,8 @@ def scenario(standings: Mapping[str, Standing], *, negligible: Collection[str] =
     'heterogeneity only'
     >>> print(found.sentence)  # doctest: +NORMALIZE_WHITESPACE
     Uneven ranks help, wherever they are placed: the placement is equivalent to the same ranks permuted within
-    module types and to the ranks permuted over all modules, and better than equal ranks at the same cost.
+    module types and to the ranks permuted over all modules, and better than equal ranks at nearly the same
+    cost.
     """
     unknown = {k: v for k, v in standings.items() if k not in AGAINST or v not in get_args(Standing)}
     if unknown or WITHIN not in standings:

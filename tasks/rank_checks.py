@@ -45,11 +45,7 @@ def probe(
             findings.append(f"seed {seed} answers {gain:+.3f} of the items more than the base")
         fall = converged(home, exams[seed, PROBE])
         rows.append(_number(family, "late fall", f"seed {seed}", fall, "nats a token, over the last fifth"))
-        if fall is None or fall > bounds.most_fall:
-            said = (
-                "has no validation loss" if fall is None else f"still falls by {fall:.3f} in the last fifth"
-            )
-            findings.append(f"validation loss of seed {seed} {said}")
+        findings += _still_falling(f"seed {seed}", fall, bounds)
     mean = sum(gains) / len(gains) if gains else None
     return [*rows, _verdict(family, [*missing, *findings], estimate=mean, n=len(gains))]
 
@@ -102,11 +98,17 @@ def fair(
                 findings.append(f"{arm} of seed {seed}: {off:+.2%} parameters, {allowed:.1%} allowed")
     findings += _unrealised(home, exams, placed)
     for (seed, arm), exam in exams.items():
-        fall = converged(home, exam) if exam.job is not None else None
-        if fall is not None and fall > bounds.most_fall:
-            findings.append(f"validation loss of {arm}, seed {seed}, still falls by {fall:.3f}")
+        if exam.job is not None:
+            findings += _still_falling(f"{arm}, seed {seed}", converged(home, exam), bounds)
     seeds = {seed for seed, _ in exams if seed is not None}
     return [*rows, _verdict(family, findings, estimate=max(apart, default=None), n=len(seeds))]
+
+
+def _still_falling(of: str, fall: float | None, bounds: Bounds) -> list[str]:
+    """What is wrong with a training's end; a fall that was not measured is no pass."""
+    if fall is None:
+        return [f"validation loss of {of} was not measured"]
+    return [f"validation loss of {of} still falls by {fall:.3f}"] if fall > bounds.most_fall else []
 
 
 def _unrealised(home: Path, exams: Mapping[Cell, Exam], placed: Mapping[Cell, Placed]) -> list[str]:
