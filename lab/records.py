@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,22 +402,4 @@ Record = (
     | ArtifactRow
 )
 
-RECORDS: tuple[type[Record], ...] = (
-    StudyRow,
-    PlanRow,
-    PlanStepRow,
-    DeviationRow,
-    EnvironmentRow,
-    RunRow,
-    StepRow,
-    GenerationRow,
-    SeedDrawRow,
-    TrainLogRow,
-    MetricRow,
-    SentenceLossRow,
-    AdapterModuleRow,
-    AnswerRow,
-    TestResultRow,
-    DecisionRow,
-    ArtifactRow,
-)
+RECORDS: tuple[type[Record], ...] = get_args(Record)

@@ -28,7 +28,7 @@ from models.adapter_items import IGNORED, Row, Rows, collate, data_order, is_out
 from models.adapters import ADAPTER, lora_layers
 from models.fast_lora import fast_layers
 from models.greedy import answer_nats
-from models.kept_adapter import keep_files, load_kept
+from models.kept import keep, load_kept
 from models.lora_recipe import LoraRecipe
 
 POINTS = 20
@@ -238,7 +238,7 @@ class _Run:
             "micro": self.micro,
             "seconds": self.seconds + time.perf_counter() - self.began,
         }
-        keep_files(directory, lambda fresh: save_file(tensors, fresh / STATE), body)
+        keep(directory, lambda fresh: save_file(tensors, fresh / STATE), body, identity=(STATE,))
 
     @torch.no_grad()
     def take_up(self, directory: Path, identity: Mapping[str, Any]) -> None:

@@ -11,24 +11,32 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "trained.json"
 IDENTITY = ("model.safetensors", "tokenizer.json")
-"""Files whose hashes make the digest: what decides a text or a loss."""
+"""Files that decide a text or a loss of a whole model."""
 
 
-def keep(directory: Path, save: Callable[[Path], None], body: Mapping[str, object]) -> None:
+def keep(
+    directory: Path,
+    save: Callable[[Path], None],
+    body: Mapping[str, object],
+    *,
+    identity: Sequence[str] = IDENTITY,
+) -> None:
     """Save a model and its manifest at `directory`, replacing what is there.
 
     Parameters
     ----------
     save
-        Writes the model's files, those of `IDENTITY` among them, into the folder it is given.
+        Writes the model's files, those of `identity` among them, into the empty folder it is given.
     body
-        What the manifest says beside `files` and `digest`, as plain data.
+        What the manifest says beside `files` and `digest`, as plain data; floats come back exactly.
+    identity
+        Files whose hashes make the digest.
 
     Raises
     ------
@@ -38,9 +46,10 @@ def keep(directory: Path, save: Callable[[Path], None], body: Mapping[str, objec
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
         fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
+        fresh.mkdir()
         save(fresh)
         files = {path.name: _file_sha256(path) for path in sorted(fresh.iterdir())}
-        digest = _text_sha256({name: files[name] for name in IDENTITY})
+        digest = _text_sha256({name: files[name] for name in identity})
         whole = {**body, "files": files, "digest": digest}
         manifest = {"sha256": _text_sha256(whole), "body": whole}
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ from models.answers import RULES, Item, is_correct, until_stop
 from models.base_norms import base_norms
 from models.eva import eva_start
 from models.greedy import Answer, answer_nats, greedy, merged
-from models.kept_adapter import keep_files, load_kept
+from models.kept import keep, load_kept
 from models.lora_recipe import Evaluation, Initialisation, LoraRecipe, Precision
 from models.mistral_base import BASES, obtain
 from models.rank_policies import parameters
@@ -45,6 +45,8 @@ from models.task_items import TaskSource
 from models.word_problems import Split
 
 Report = Callable[[dict[str, Any]], None]
+WEIGHTS = "adapter_model.safetensors"
+"""PEFT's name for the file of the factors."""
 EVA_BATCHES = 32
 EVA_ROWS = 8
 """Items in one of them. PEFT turns the inputs of every module in the first batch into Python numbers."""
@@ -195,7 +197,8 @@ def _trained(
             "truncated": len(rows.too_long),
             "validation_truncated": len(validation.too_long),
         }
-        keep_files(directory, lambda fresh: _save(adapted, fresh), {"identity": identity, "facts": facts})
+        body = {"identity": identity, "facts": facts}
+        keep(directory, lambda fresh: _save(adapted, fresh), body, identity=(WEIGHTS,))
     finally:
         detach(adapted)
     return facts

@@ -19,7 +19,7 @@ from models.adapter_training import TrainedAdapter, adapter_digest, train
 from models.adapters import adaptable, attach, lora_layers, nested_start
 from models.answers import Item
 from models.fast_lora import fast_layers
-from models.kept_adapter import keep_files, load_kept
+from models.kept import keep, load_kept
 from models.lora_recipe import LoraRecipe
 from tests.small_mistral import MODULES, SHORT, fast_tokenizer, items, small_mistral
 
@@ -342,9 +342,9 @@ def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, Any], message
 
 def test_a_directory_is_replaced_whole_or_stays(tmp_path: Path) -> None:
     where = tmp_path / "kept"
-    keep_files(where, lambda fresh: (fresh / "a").write_text("1") and None, {"x": 0.1})
+    keep(where, lambda fresh: (fresh / "a").write_text("1") and None, {"x": 0.1}, identity=("a",))
     with pytest.raises(OSError, match="full"):
-        keep_files(where, _no_space, {"x": 0.2})
+        keep(where, _no_space, {"x": 0.2}, identity=("a",))
     body = load_kept(where)
     assert body is not None
     assert body["x"] == 0.1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.products import Products
-from models.kept_adapter import keep_files
+from models.kept import keep
 from models.lora_recipe import Evaluation, LoraRecipe
 from models.task_items import TaskSource
 from stats.rows import TestRow
@@ -43,7 +43,7 @@ def trained(
         "validation_nll": 0.1,
         "validation_fall": fall,
     }
-    keep_files(job.place(home), lambda folder: None, {"facts": facts})
+    keep(job.place(home), lambda folder: None, {"facts": facts}, identity=())
     exam = answered(home, job, right)
     return (42, arm), exam, Placed(arm=arm, ranks=ranks)
 
