@@ -288,6 +288,22 @@ class AnswerRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrievalRow:
+    """Where a head ranks the best correct candidate of one item, or the reason why it ranks none."""
+
+    table: ClassVar[str] = "retrieval"
+    key: ClassVar[tuple[str, ...]] = ("step_id", "item")
+    step_id: str
+    """The exam: head and items."""
+    item: str
+    lemma: str
+    tier: int | None
+    rank: int | None
+    margin: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TestResultRow:
     """One statistical answer; the fields after `look` are those of `stats.rows.TestRow`."""
 
@@ -397,6 +413,7 @@ Record = (
     | SentenceLossRow
     | AdapterModuleRow
     | AnswerRow
+    | RetrievalRow
     | TestResultRow
     | DecisionRow
     | ArtifactRow

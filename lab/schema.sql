@@ -361,6 +361,26 @@ COMMENT ON COLUMN answer.tokens IS 'Tokens of the reference answer.';
 COMMENT ON COLUMN answer.stopped IS 'Whether the text ended by itself within the limit of new tokens.';
 COMMENT ON COLUMN answer.reason IS 'Why there is no answer; NULL when there is one.';
 
+CREATE TABLE IF NOT EXISTS retrieval (
+    step_id VARCHAR NOT NULL CHECK (step_id <> ''),
+    item VARCHAR NOT NULL CHECK (item <> ''),
+    lemma VARCHAR NOT NULL CHECK (lemma <> ''),
+    tier BIGINT CHECK (tier BETWEEN 1 AND 4),
+    rank BIGINT CHECK (rank >= 1),
+    margin DOUBLE CHECK (isfinite(margin)),
+    reason VARCHAR CHECK (reason <> ''),
+    PRIMARY KEY (step_id, item),
+    CHECK ((rank IS NULL) <> (reason IS NULL))
+);
+COMMENT ON TABLE retrieval IS 'Where a head ranks the best correct candidate of one retrieval item.';
+COMMENT ON COLUMN retrieval.step_id IS 'The exam: head and items.';
+COMMENT ON COLUMN retrieval.item IS 'Id of the item.';
+COMMENT ON COLUMN retrieval.lemma IS 'Lemma of the query; items of one lemma are resampled together.';
+COMMENT ON COLUMN retrieval.tier IS '1 easy, 3 hard, 4 a killer; NULL where none was told.';
+COMMENT ON COLUMN retrieval.rank IS 'Place of the best correct candidate, 1 the first, ties in file order.';
+COMMENT ON COLUMN retrieval.margin IS 'Its cosine less the largest of a wrong candidate.';
+COMMENT ON COLUMN retrieval.reason IS 'Why there is no rank.';
+
 CREATE TABLE IF NOT EXISTS test (
     step_id VARCHAR NOT NULL CHECK (step_id <> ''),
     study VARCHAR NOT NULL CHECK (study <> ''),

@@ -25,6 +25,8 @@ MOVES = 2 / 3
 """Probability that the next context of a coherence item has another sense."""
 EXAMPLES = 3
 """Contexts of each sense that a prototype is taken from."""
+MINING_SEED = 1
+"""Of the items that killers are mined from; those of the test have seed 0."""
 
 
 def retrieval_items(
@@ -65,6 +67,18 @@ def retrieval_items(
         for tier in tiers
         for k in range(per_sense)
     )
+
+
+def mining_items(ours: World, *, per_sense: int = 2) -> tuple[RetrievalItem, ...]:
+    """Items of the test lemmas from which killers are mined: other sentences than the test's.
+
+    >>> from models.sense_world import WorldSpec, world
+    >>> ours = world(WorldSpec())
+    >>> tested = {item.query.text for item in retrieval_items(ours, per_sense=1)}
+    >>> any(item.query.text in tested for item in mining_items(ours, per_sense=1))
+    False
+    """
+    return retrieval_items(ours, "test", per_sense=per_sense, seed=MINING_SEED)
 
 
 def coherence_items(

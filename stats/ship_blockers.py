@@ -167,7 +167,14 @@ def ship_rows(
     )
     rows = [_threshold(evidence, metric, limits, bare, rng, resamples) for metric in METRICS]
     rows += _better(evidence, bare, rng, resamples)
-    rows += _shortcuts(evidence, limits, bare, rng, resamples)
+    rows += shortcut_rows(
+        evidence.shortcuts,
+        limits,
+        rng=rng,
+        resamples=resamples,
+        family=family,
+        condition=evidence.condition,
+    )
     rows.append(_collapse(evidence, bare))
     rows.append(_tier1(evidence, limits, bare, rng, resamples))
     rows += [
@@ -290,14 +297,46 @@ def _better(evidence: Evidence, bare: TestRow, rng: np.random.Generator, resampl
     return rows
 
 
-def _shortcuts(
-    evidence: Evidence, limits: Limits, bare: TestRow, rng: np.random.Generator, resamples: int
+def shortcut_rows(
+    shortcuts: Mapping[str, Shortcut],
+    limits: Limits,
+    *,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    family: str = "ship",
+    condition: str = "",
 ) -> list[TestRow]:
-    bare = replace(bare, hypothesis="shortcut_at_chance", metric="top1", margin=limits.shortcut_margin)
-    if not evidence.shortcuts:
+    """One row a shortcut: DETECTED where it is shown to be at chance, else INVALID.
+
+    `shortcut_at_chance`, contrast `condition:name` or the name alone; estimate: top1 above chance, its
+    interval over lemmas, margin `limits.shortcut_margin`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> lemmas, chance = np.arange(600) // 10, np.full(600, 0.1)
+    >>> found = {
+    ...     "length": Shortcut(hits=(rng.random(600) < 0.1) * 1.0, chance=chance, lemmas=lemmas),
+    ...     "source": Shortcut(hits=(rng.random(600) < 0.4) * 1.0, chance=chance, lemmas=lemmas),
+    ... }
+    >>> [(row.contrast, row.verdict) for row in shortcut_rows(found, Limits(), rng=rng)]
+    [('length', 'DETECTED'), ('source', 'INVALID')]
+    """
+    bare = TestRow(
+        family=family,
+        hypothesis="shortcut_at_chance",
+        metric="top1",
+        contrast=condition,
+        method="top1 above chance",
+        role="decides",
+        alpha=limits.alpha,
+        margin=limits.shortcut_margin,
+        reason="undefined",
+    )
+    if not shortcuts:
         return [replace(bare, verdict="INVALID", reason="no shortcut was audited")]
     rows = []
-    for name, shortcut in evidence.shortcuts.items():
+    for name, shortcut in shortcuts.items():
         above = np.asarray(shortcut.hits, dtype=np.float64) - np.asarray(shortcut.chance, dtype=np.float64)
         drawn = resample_documents(list(shortcut.lemmas), rng=rng, resamples=resamples)
         found = intervals(drawn.means(above)[:, None], drawn, limits.alpha)[0]
@@ -311,7 +350,7 @@ def _shortcuts(
         rows.append(
             replace(
                 bare,
-                contrast=f"{evidence.condition}:{name}",
+                contrast=f"{condition}:{name}" if condition else name,
                 method=f"top1 above chance; {found.method}",
                 estimate=found.estimate,
                 low=found.low,

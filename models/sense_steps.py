@@ -1,0 +1,99 @@
+"""Coherence items asked of any scorer of candidates: which of the lemma's senses is each context nearest to?
+
+A context becomes a query, the examples of all senses its candidates; a sense's score is the mean over its
+examples. The item that a scorer sees holds the gold sense, so a scorer could read it: `with_other_answers`
+gives the same contexts under other golds, and decisions that change with them are no decisions
+(`stats.coherence`). Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.sense_baselines import Scorer
+from models.sense_items import CoherenceItem, RetrievalItem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One context, to be decided among the examples of its lemma's senses."""
+
+    asked: RetrievalItem
+    """The context against every example of every sense."""
+    senses: tuple[str, ...]
+    """Of the inventory, in order."""
+
+
+def steps_of(item: CoherenceItem) -> tuple[Step, ...]:
+    """The contexts of an item in order.
+
+    Raises
+    ------
+    ValueError
+        When a sense of the inventory has no example: there is nothing to compare with.
+    """
+    bare = [sense.sense_id for sense in item.inventory if not sense.examples]
+    if bare or not item.inventory:
+        raise ValueError(
+            f"coherence item {item.id!r}: {f'sense {bare[0]!r} has no example' if bare else 'no inventory'}; "
+            "texts are compared with examples, give each sense at least 1"
+        )
+    shown = tuple(one for sense in item.inventory for one in sense.examples)
+    known = tuple(sense.sense_id for sense in item.inventory)
+    return tuple(
+        Step(
+            asked=RetrievalItem(
+                id=f"{item.id}/{place}",
+                lemma=item.lemma,
+                query=context,
+                candidates=shown,
+                correct=tuple(i for i, one in enumerate(shown) if one.sense_id == context.sense_id),
+            ),
+            senses=known,
+        )
+        for place, context in enumerate(item.contexts)
+    )
+
+
+def expected_right(score: Scorer, items: Sequence[CoherenceItem]) -> list[float]:
+    """Contexts of each item that a scorer decides rightly, ties shared: of k best senses each counts 1 / k.
+
+    A scorer that ties everything gets what guessing gets.
+    """
+    found = []
+    for item in items:
+        right = 0.0
+        for step in steps_of(item):
+            means = sense_means(score(step.asked), step)
+            best = [sense for sense, mean in zip(step.senses, means, strict=True) if mean == max(means)]
+            right += (step.asked.query.sense_id in best) / len(best)
+        found.append(right)
+    return found
+
+
+def sense_means(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]], step: Step) -> list[float]:
+    """Mean score of each sense's examples."""
+    of = [one.sense_id for one in step.asked.candidates]
+    return [
+        float(np.mean([score for score, sense in zip(scores, of, strict=True) if sense == wanted]))
+        for wanted in step.senses
+    ]
+
+
+def with_other_answers(item: CoherenceItem) -> CoherenceItem:
+    """The same contexts, each said to have the inventory's next sense.
+
+    Raises
+    ------
+    ValueError
+        Without an inventory.
+    """
+    known = [sense.sense_id for sense in item.inventory]
+    if not known:
+        raise ValueError(f"coherence item {item.id!r} has no inventory; there is no other answer to give")
+    after = {sense: known[(place + 1) % len(known)] for place, sense in enumerate(known)}
+    contexts = tuple(replace(one, sense_id=after[one.sense_id]) for one in item.contexts)
+    return replace(item, contexts=contexts, senses=tuple(one.sense_id for one in contexts))
