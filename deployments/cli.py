@@ -65,9 +65,16 @@ def run(
     study: StudyArgument,
     profile: ProfileOption = "smoke",
     assignments: SetOption = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="PART", help="One part alone, such as B_seed42")
+    ] = None,
+    out: OutOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a blocker fails")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a study here and print its verdicts; what is already done is not done again."""
+    if (only is None) != (out is None):
+        raise UsageError("--only and --out go together: ladder run STUDY --only PART --out DIR")
     home = _open_home()
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # failures are said once, below
     from deployments import temporary_server
@@ -75,7 +82,11 @@ def run(
     server = temporary_server.start(home)
     from deployments import studies_cli
 
-    code = studies_cli.run_study(home, study, profile, assignments or [], server=server, as_json=as_json)
+    told: dict[str, Any] = {"server": server, "as_json": as_json, "strict": strict}
+    if only is not None and out is not None:
+        code = studies_cli.run_part(study, profile, assignments or [], only, out.absolute(), **told)
+    else:
+        code = studies_cli.run_study(home, study, profile, assignments or [], **told)
     raise typer.Exit(code)
 
 

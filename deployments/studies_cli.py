@@ -26,6 +26,7 @@ from lab.study import Study
 from lab.tables import utc_now
 from models.backends import BackendError, ModelMissing
 from models.entropy import TapeError
+from tasks.killable import WorkError
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +64,12 @@ def run_study(
     *,
     server: TemporaryServer | None,
     as_json: bool,
+    strict: bool = False,
 ) -> int:
     """Run a study in this process; returns the exit code."""
     study = find_study(name)
+    if strict and not study.strict_gates:
+        raise UsageError(f"{study.name} has no ship blockers; leave out --strict")
     settings = settings_for(study, profile, assignments)
     if server is not None:
         server.wait_ready()
@@ -75,7 +79,7 @@ def run_study(
         result = study.flow(settings=settings)
     except TapeError as error:
         raise UsageError(str(error)) from error
-    except (BackendError, GateError, TimeoutError) as error:
+    except (BackendError, GateError, TimeoutError, WorkError) as error:
         print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
         print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
         return 2 if isinstance(error, ModelMissing) else 1
@@ -94,7 +98,45 @@ def run_study(
         print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
     if is_invalid(study, result):
         return 3
-    return 1 if failed else 0
+    return 1 if failed or (strict and _is_blocked(study, result)) else 0
+
+
+def _is_blocked(study: Study, result: Mapping[str, Any]) -> bool:
+    """Whether a gate that `--strict` asks for was not DETECTED, or never asked; said on stderr."""
+    passed = {row["gate"] for row in result["concluding"] if row["verdict"] == "DETECTED"}
+    blocked = [gate for gate in study.strict_gates if gate not in passed]
+    if blocked:
+        print(f"ladder: not passed: {', '.join(blocked)}", file=sys.stderr)
+    return bool(blocked)
+
+
+def run_part(
+    name: str,
+    profile: str,
+    assignments: Sequence[str],
+    part: str,
+    out: Path,
+    *,
+    server: TemporaryServer | None,
+    as_json: bool,
+    strict: bool,
+) -> int:
+    """Run one part of a study alone and write it to a folder; returns the exit code."""
+    study = find_study(name)
+    if study.only is None:
+        having = [one.name for one in studies().values() if one.only is not None]
+        raise UsageError(f"{study.name} has no parts to run alone; studies that have: {', '.join(having)}")
+    settings = settings_for(study, profile, assignments)
+    if server is not None:
+        server.wait_ready()
+    terminal.show_progress()
+    try:
+        told = study.only(settings, part, str(out))
+    except (BackendError, GateError, TimeoutError, WorkError) as error:
+        print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ModelMissing) else 1
+    print(json.dumps(told, indent=1) if as_json else "\n".join(told["lines"]))
+    return 1 if strict and not told["passed"] else 0
 
 
 def is_invalid(study: Study, result: Mapping[str, Any]) -> bool:

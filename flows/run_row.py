@@ -105,7 +105,8 @@ def closing(home: Path, row: RunRow, path: Sequence[DecisionRow], last_gate: str
     finally:
         error = sys.exception()
         Store(home).record([closed(row, *_end(error, path, last_gate))])
-    show_path(path)
+    if path:
+        show_path(path)
     publish(home)
 
 
@@ -115,7 +116,7 @@ def _end(error: BaseException | None, path: Sequence[DecisionRow], last_gate: st
         return "failed", f"{type(error).__name__}: {error}"
     if error is not None:  # Ctrl-C, or Prefect's signal that the run was cancelled
         return "cancelled", "interrupted; run it again to go on where it stopped"
-    return ("stopped" if path[-1].next == STOP and path[-1].gate != last_gate else "completed"), None
+    return ("stopped" if path and path[-1].next == STOP and path[-1].gate != last_gate else "completed"), None
 
 
 def publish(home: Path) -> None:

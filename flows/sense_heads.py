@@ -208,6 +208,12 @@ class HeadWork:
             settle()
         return told
 
+    def metrics(self, cell: Cell, split: str) -> list[Record]:
+        """What a head reached on a split."""
+        exam = self.exams[cell, split]
+        body = Products(self.home, EXAM).read(exam.key)
+        return sense_rows.exam_rows(body, exam.items, exam.key, every_item=False)
+
     def fail(self, cell: Cell, reason: str) -> None:
         """A head that says nothing, recorded with the reason."""
         self.failures[cell] = reason

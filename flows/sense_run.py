@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,13 +18,23 @@ from lab.errors import UsageError
 from lab.records import DecisionRow, TestResultRow
 from models.hub_base import resolve
 from models.sense_conditions import factorial, sizes
-from models.sense_sources import digest, refuse_leaks
+from models.sense_killers import refuse_conflicts
+from models.sense_sources import bundle_counts, digest, own_items, refuse_leaks
 from tasks import sense_analysis, sense_rows, sense_training
 from tasks.deciding import Standing, decide
+from tasks.killable import WorkError
 from tasks.sense_analysis import Exams, Question
 from tasks.shell import unwalked
 
 TEST, DEV, KILLERS = "test", "dev", "killers"
+BASELINE_SECONDS = 1800.0
+"""For scoring everything that has not learned, which takes some seconds on the world's items."""
+KILLER = 4
+"""Tier of the killers in files of one's own."""
+PUBLISHED_BUNDLES = {"A": 15_966, "B": 15_113 + 598, "C": 40_000}
+"""Of the earlier study; C's is a round number there."""
+
+logger = logging.getLogger(__name__)
 
 
 def begin(protocol: SenseProtocol) -> SenseRun:
@@ -41,6 +52,7 @@ def begin(protocol: SenseProtocol) -> SenseRun:
     source = protocol.source
     try:
         refuse_leaks(source)
+        refuse_conflicts([one for one in own_items(source).retrieval if one.tier == KILLER])
         digests = {split: digest(source, split) for split in ("train", "dev", "test")}
         items = {
             TEST: sense_training.item_set(
@@ -52,6 +64,9 @@ def begin(protocol: SenseProtocol) -> SenseRun:
         }
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
+    for name, found in bundle_counts(source).items():
+        if found != PUBLISHED_BUNDLES[name]:
+            logger.warning("%s has %d bundles, the published one %d", name, found, PUBLISHED_BUNDLES[name])
     opened = open_run(
         protocol.plan,
         protocol.default,
@@ -102,16 +117,20 @@ class SenseRun:
             name = self.path[-1].next
 
     def _sound(self) -> None:
-        """Score everything that has not learned, and audit the items."""
+        """Audit the items."""
+        self.score_baselines()
+        self._conclude(self._question("sound", TEST, ()))
+
+    def score_baselines(self) -> None:
+        """Score everything that has not learned, on dev and test."""
         job = self.heads.job((CONTROL, self.protocol.seeds[0]))
-        limit = self.protocol.timeout_seconds
+        limit = BASELINE_SECONDS
         for split in (TEST, DEV):
             items = self.heads.items[split]
             key = sense_training.baselines_key(items, job)
             sense_training.score_baselines(str(self.home), unwalked(items), unwalked(job), limit, key)
             self.baselines[split] = key
             self._record_baselines(split, key)
-        self._conclude(self._question("sound", TEST, ()))
 
     def _record_baselines(self, split: str, key: str) -> None:
         rows = sense_rows.baseline_rows(self.home, key, self.heads.items[split])
@@ -148,6 +167,22 @@ class SenseRun:
         conditions = self.protocol.conditions
         self._conclude(self._question("ship", TEST, conditions, judged=conditions))
         self.shipping = self.analysis
+
+    def judge_one(self, arm: str, seed: int) -> list[Any]:
+        """Every blocker of one head alone; A of the same seed is what tier 1 is compared with.
+
+        Raises
+        ------
+        WorkError
+            The head was not trained or examined.
+        """
+        lost = [cell for cell in ((arm, seed), (CONTROL, seed)) if cell in self.heads.failures]
+        if lost:
+            raise WorkError(f"{said(lost[0])}: {self.heads.failures[lost[0]]}")
+        names = tuple(dict.fromkeys((CONTROL, arm)))
+        question = self._question("one_head", TEST, names, judged=(arm,))
+        self._conclude(question)
+        return sense_analysis.rows_of(self.home, self.analysis)
 
     def _contingency(self, suffix: str) -> None:
         """Retrain the condition that failed by the step's rule, and judge it on dev alone."""

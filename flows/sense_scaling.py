@@ -23,6 +23,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.sense_capsule import sense_capsule
 from flows.sense_gates import GATES
 from flows.sense_protocol import SenseProtocol
 from flows.sense_run import begin
@@ -43,6 +44,8 @@ SHOWN_ONLY = {"profile", "margin", "alpha", "timeout_minutes", "processes"}
 """Fields that the plan has under another name, or that change no number."""
 Group = Literal["oversampling", "factorial", "enrichment", "losses", "phase", "attention"]
 GROUPS: tuple[Group, ...] = get_args(Group)
+FULL_HEAD_SECONDS = 40 * 60.0
+"""Of a head of `full`, as declared by the earlier study; not measured here."""
 SEEDS = (42, 123, 456, 1, 2, 3, 4, 5, 6, 7)
 """The three published ones first."""
 
@@ -66,6 +69,10 @@ class SenseScaling:
     curve_seeds: Annotated[int, Field(description="Of them, for the data-scaling curve", ge=3)] = 5
     groups: Annotated[tuple[Group, ...], Field(description="Comparisons beside A, B, C")] = ("oversampling",)
     world_seed: Annotated[int, Field(description="Of the world", ge=0)] = 0
+    topics: Annotated[int, Field(description="Of the world", ge=5)] = 40
+    train_lemmas: Annotated[int, Field(description="Of the world", ge=1)] = 180
+    test_lemmas: Annotated[int, Field(description="Of the world", ge=10)] = 60
+    dev_lemmas: Annotated[int, Field(description="Of the world", ge=10)] = 20
     steps: Annotated[int, Field(description="Of training", ge=1)] = 300
     batch: Annotated[int, Field(description="Bundles a step", ge=2)] = 64
     learning_rate: Annotated[float, Field(description="Peak", gt=0, allow_inf_nan=False)] = 2e-3
@@ -137,7 +144,13 @@ def source(settings: SenseScaling) -> SenseSource:
     """Where the texts come from."""
     files = {"A": settings.bundles_a, "B": settings.bundles_b, "C": settings.bundles_c}
     return SenseSource(
-        world=WorldSpec(seed=settings.world_seed),
+        world=WorldSpec(
+            seed=settings.world_seed,
+            topics=settings.topics,
+            train_lemmas=settings.train_lemmas,
+            test_lemmas=settings.test_lemmas,
+            dev_lemmas=settings.dev_lemmas,
+        ),
         data=str(Path(settings.data).expanduser()) if settings.data else "",
         bundles=tuple((name, str(Path(path).expanduser())) for name, path in files.items() if path),
     )
@@ -217,9 +230,10 @@ def steps(settings: SenseScaling, home: Path) -> list[PlannedStep]:
     """The dry run: what there is to train; changes nothing."""
     told = protocol(settings)
     cells = told.cells(told.trained())
+    declared = FULL_HEAD_SECONDS if settings.profile == "full" else None
     return [
         PlannedStep(name="score baselines", units=2, cached=0),
-        PlannedStep(name="train heads", units=len(cells), cached=0),
+        PlannedStep(name="train heads", units=len(cells), cached=0, expected_seconds=declared),
         PlannedStep(name="examine heads", units=2 * len(cells), cached=0),
     ]
 
@@ -238,6 +252,11 @@ def sense_scaling(settings: SenseScaling = SMOKE) -> State[dict[str, Any]]:
     return Completed(message=run.summary(), data=run.result())
 
 
+def only(settings: SenseScaling, name: str, folder: str) -> Mapping[str, Any]:
+    """One head and its capsule, such as `B_seed42`."""
+    return sense_capsule(protocol(settings), name, folder)
+
+
 STUDY = Study(
     name=NAME,
     title="Sense scaling: data for a retrieval head",
@@ -251,4 +270,6 @@ STUDY = Study(
     flow=sense_scaling,
     entrypoint="flows.sense_scaling.sense_scaling",
     next_flows=("sense_scaling",),
+    only=only,
+    strict_gates=("ship_b", "ship_c"),
 )

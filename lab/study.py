@@ -47,3 +47,7 @@ class Study:
     """Module entrypoint of the flow, e.g. `flows.entropy_seeds.entropy_seeds`."""
     next_flows: tuple[str, ...]
     """Flows its routes may name, built or not."""
+    only: Callable[[Any, str, str], Mapping[str, Any]] | None = None
+    """(settings, name, folder) -> `lines` to print and whether all `passed`: one part of the study alone."""
+    strict_gates: tuple[str, ...] = ()
+    """Gates that `ladder run --strict` asks to be DETECTED."""

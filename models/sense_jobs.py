@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -19,10 +19,11 @@ from safetensors.torch import load_file, save_file
 from models.kept import keep, load_kept
 from models.sense_baselines import Scorer, baselines
 from models.sense_conditions import Accept, TrainingArm, TrainingSet
-from models.sense_encoder import token_states
+from models.sense_danger import danger_scores, tiered
+from models.sense_encoder import target_means, token_states
 from models.sense_enrichment import Enrichment, labelled
 from models.sense_exam import examine
-from models.sense_items import CoherenceItem, RetrievalItem, TextItem
+from models.sense_items import Bundle, CoherenceItem, RetrievalItem, TextItem
 from models.sense_probes import mining_items, topic_scorer
 from models.sense_recipe import HeadRecipe, recipe_of
 from models.sense_shortcuts import shortcuts
@@ -69,7 +70,7 @@ def train_head(
     if found is not None:
         return dict(found["facts"])
     told, taught = _source(source), recipe_of(recipe)
-    made = _training(told, TrainingArm(**_tuples(arm)), seed, mislabelled, _accept(verifier))
+    made = _training(told, TrainingArm(**_tuples(arm)), seed, mislabelled, _accept(verifier), taught.encoder)
     known = None if taught.encoder else vocabulary(made.texts, taught.lookup, buckets=taught.buckets)
     read = reader(taught, known)
     watched = questions(_items(told, "dev", WATCHED, 1)[0], read)
@@ -280,16 +281,31 @@ def _accept(verifier: Mapping[str, Any] | None) -> Accept | None:
 
 
 def _training(
-    source: SenseSource, arm: TrainingArm, seed: int, mislabelled: float, accept: Accept | None
+    source: SenseSource,
+    arm: TrainingArm,
+    seed: int,
+    mislabelled: float,
+    accept: Accept | None,
+    encoder: str,
 ) -> TrainingSet:
     if accept is None:
-        return _remembered(source, arm, seed, mislabelled)
+        return _remembered(source, arm, seed, mislabelled, encoder)
     return training(source, arm, seed, accept=accept, mislabelled=mislabelled)
 
 
 @lru_cache(maxsize=8)
-def _remembered(source: SenseSource, arm: TrainingArm, seed: int, mislabelled: float) -> TrainingSet:
-    return training(source, arm, seed, mislabelled=mislabelled)
+def _remembered(
+    source: SenseSource, arm: TrainingArm, seed: int, mislabelled: float, encoder: str
+) -> TrainingSet:
+    by_danger = partial(_by_danger, encoder) if encoder else None
+    return training(source, arm, seed, mislabelled=mislabelled, by_danger=by_danger)
+
+
+def _by_danger(encoder: str, bundles: Sequence[Bundle]) -> tuple[Bundle, ...]:
+    """Tiers of bundles by an encoder's cosines of their lemmas' states."""
+    texts = list(dict.fromkeys(text for one in bundles for text in one.texts()))
+    means = target_means(token_states(texts, encoder)).numpy()
+    return tiered(bundles, danger_scores(bundles, dict(zip(texts, means, strict=True))))
 
 
 @lru_cache(maxsize=8)
@@ -325,7 +341,7 @@ def _untrained(
     source: SenseSource, arm: TrainingArm, seed: int, recipe: HeadRecipe
 ) -> dict[str, tuple[Network, Read]]:
     """The head as it starts, and its token states averaged."""
-    made = _training(source, replace(arm, enrichment="none"), seed, 0.0, None)
+    made = _training(source, replace(arm, enrichment="none"), seed, 0.0, None, recipe.encoder)
     known = None if recipe.encoder else vocabulary(made.texts, recipe.lookup, buckets=recipe.buckets)
     read = reader(recipe, known)
     texts = read([marked(made.texts[0])])

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -38,6 +38,8 @@ from models.sense_probes import coherence_items, retrieval_items
 from models.sense_world import SPLITS, Split, WorldSpec, world
 
 ExamSplit = Literal["dev", "test"]
+ByDanger = Callable[[Sequence[Bundle]], Sequence[Bundle]]
+"""Bundles without a tier -> the same with one each."""
 
 DEV_FILE = BUNDLE_FILES[1]
 TEST_FILES = (RETRIEVAL_FILE, COHERENCE_FILE)
@@ -91,11 +93,12 @@ def training(
     *,
     accept: Accept | None = None,
     mislabelled: float = 0.0,
+    by_danger: ByDanger | None = None,
 ) -> TrainingSet:
     """What an arm and seed is trained on; every text of a bundle is among its texts.
 
     From files it is all of the condition's bundles at any seed: the condition is the arm's name before the
-    first "-", and of the arm's fields only the curriculum counts. A bundle without a tier gets tier 1.
+    first "-", and of the arm's fields only the curriculum counts.
 
     Parameters
     ----------
@@ -104,6 +107,9 @@ def training(
     mislabelled
         A planted fault: of this share of the bundles, drawn by the seed, the positive is replaced by a
         negative of the lemma under the anchor's sense. Those of a smaller share are among those of a larger.
+    by_danger
+        Gives the bundles of a file that have no tier one each (`models.sense_danger`); without it they get
+        tier 1.
 
     Raises
     ------
@@ -127,7 +133,7 @@ def training(
                 f"arm {arm.name!r}: `accept` was given with files of bundles, whose enrichment is done; "
                 "leave it out"
             )
-        made = _from_file(source, arm, seed)
+        made = _from_file(source, arm, seed, by_danger)
     else:
         made = training_set(world(source.world), arm, seed, accept=accept)
     return _mislabel(made, mislabelled)
@@ -200,6 +206,24 @@ def digest(source: SenseSource, split: Split) -> str:
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
+def own_items(source: SenseSource) -> ExamItems:
+    """The test items of one's own files; none where the world's are asked."""
+    if not source.data:
+        return ExamItems(retrieval=(), coherence=())
+    return exam_items(source, "test", per_sense=1, per_lemma=1)
+
+
+def bundle_counts(source: SenseSource) -> dict[str, int]:
+    """Condition -> bundles of its file; empty for the world."""
+    return {name: len(read_bundles(path).items) for name, path in source.bundles}
+
+
+def source_files(source: SenseSource) -> list[Path]:
+    """Every file that a source is read from; none for the world."""
+    found = [path for split in SPLITS for path in _files(source, split).values()]
+    return sorted(dict.fromkeys(found))
+
+
 def refuse_leaks(source: SenseSource) -> None:
     """Nothing, if train, dev and test share no lemma and no text, exact or of a Jaccard index of .8 or more.
 
@@ -241,7 +265,7 @@ def _files(source: SenseSource, split: Split) -> dict[str, Path]:
     return there
 
 
-def _from_file(source: SenseSource, arm: TrainingArm, seed: int) -> TrainingSet:
+def _from_file(source: SenseSource, arm: TrainingArm, seed: int, by_danger: ByDanger | None) -> TrainingSet:
     condition = arm.name.split("-")[0]
     paths = dict(source.bundles)
     if condition not in paths:
@@ -250,7 +274,9 @@ def _from_file(source: SenseSource, arm: TrainingArm, seed: int) -> TrainingSet:
             f"one are {', '.join(paths)}"
         )
     file = read_bundles(paths[condition])
-    bundles = tuple(_tiered(one, file) for one in file.items)
+    bare = [one for one in file.items if one.difficulty_tier is None] if by_danger else []
+    known = {one.id: one for one in by_danger(bare)} if by_danger and bare else {}
+    bundles = tuple(_tiered(known.get(one.id, one), file) for one in file.items)
     by_sense: dict[str, dict[TextItem, None]] = {}
     for bundle in bundles:
         for text in bundle.texts():

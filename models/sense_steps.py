@@ -8,6 +8,7 @@ gives the same contexts under other golds, and decisions that change with them a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,9 @@ import numpy as np
 
 from models.sense_baselines import Scorer
 from models.sense_items import CoherenceItem, RetrievalItem
+
+SAME = 1e-12
+"""Means this near are equal: the mean of n equal scores differs from them by rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,11 @@ def expected_right(score: Scorer, items: Sequence[CoherenceItem]) -> list[float]
         right = 0.0
         for step in steps_of(item):
             means = sense_means(score(step.asked), step)
-            best = [sense for sense, mean in zip(step.senses, means, strict=True) if mean == max(means)]
+            best = [
+                sense
+                for sense, mean in zip(step.senses, means, strict=True)
+                if math.isclose(mean, max(means), rel_tol=SAME, abs_tol=SAME)
+            ]
             right += (step.asked.query.sense_id in best) / len(best)
         found.append(right)
     return found

@@ -145,8 +145,8 @@ def train(made: TrainingSet, recipe: HeadRecipe, read: Read, dev: Questions, *, 
         A set without bundles; a loss that is not a number.
     """
     started = time.perf_counter()
-    taught = lesson(made, read)
     order = torch.from_numpy(draws(made, recipe.steps * recipe.batch, seed=seed)).view(recipe.steps, -1)
+    taught = lesson(made, read)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = new_network(recipe, read, taught.texts)
@@ -220,12 +220,20 @@ class _Run:
         return self._losses[-1]
 
     def look(self, step: int) -> None:
-        """Score dev; keep the state if it is the best so far, by top1 and then by loss."""
+        """Score dev; keep the state if it is the best so far, by top1 and then by loss.
+
+        Raises
+        ------
+        ValueError
+            The last step left parameters that are no numbers.
+        """
         z, w = self._network.vectors(self._dev.texts)
         scores = cosines(z, self._dev)
         top1 = float(self._dev.correct.gather(1, scores.argmax(1, keepdim=True)).float().mean())
         logs = functional.log_softmax(scores / self._recipe.temperature, dim=1)
         dev_loss = float(-logs.masked_fill(~self._dev.correct, -torch.inf).logsumexp(1).mean())
+        if not math.isfinite(dev_loss):
+            raise ValueError(f"the dev loss after step {step} is {dev_loss}; lower the learning rate")
         rate = float(self._schedule.get_last_lr()[0])
         self._looks.append(
             Look(

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stats.aligned_bootstrap import intervals, resample_documents
 from stats.retrieval import COLLAPSED, margins
 from stats.rows import FloatArray, TestRow
 from stats.sense_rows import difference
+from stats.shortcut_audit import Shortcut, shortcut_rows
 from stats.two_way_bootstrap import RESAMPLES, Crossed, crossed, two_way
 
 METRICS = ("top1", "top3", "coherence")
@@ -73,18 +73,6 @@ class Outcomes:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Shortcut:
-    """A scorer that must not succeed, and what chance gives it on each item."""
-
-    hits: FloatArray
-    """(I,) 1, 0, or the share expected with ties broken by chance."""
-    chance: FloatArray
-    """(I,) probability of a hit by chance."""
-    lemmas: Sequence[Any] | npt.NDArray[Any]
-    """(I,)"""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
     """All that the verdict on one condition rests on."""
 
@@ -126,8 +114,7 @@ def ship_rows(
 
     References
     ----------
-    Berger (1982), Technometrics 24, 295 (intersection-union). Intervals: `stats.two_way_bootstrap`; of
-    shortcuts, `stats.aligned_bootstrap` over lemmas.
+    Berger (1982), Technometrics 24, 295 (intersection-union). Intervals: `stats.two_way_bootstrap`.
 
     Examples
     --------
@@ -169,7 +156,8 @@ def ship_rows(
     rows += _better(evidence, bare, rng, resamples)
     rows += shortcut_rows(
         evidence.shortcuts,
-        limits,
+        margin=limits.shortcut_margin,
+        alpha=limits.alpha,
         rng=rng,
         resamples=resamples,
         family=family,
@@ -194,16 +182,15 @@ def ship_verdict(rows: Sequence[TestRow], condition: str) -> TestRow:
     >>> b = replace(a, metric="top3", verdict="DETECTED")
     >>> found = ship_verdict([a, b], "B")
     >>> found.verdict, found.reason
-    ('INCONCLUSIVE', 'fails threshold top1 (B)')
+    ('INCONCLUSIVE', 'fails threshold top1')
     """
     decided = [row for row in rows if row.role == "decides"]
     if not decided:
         raise ValueError(f"{len(rows)} rows and no blocker among them; nothing ships untested")
-    names: dict[str, list[str]] = {"INVALID": [], "INCONCLUSIVE": [], "DETECTED": []}
+    of: dict[str, list[TestRow]] = {"INVALID": [], "INCONCLUSIVE": [], "DETECTED": []}
     for row in decided:
-        why = f": {row.reason}" if row.reason and row.verdict == "INVALID" else ""
-        names[row.verdict or "INVALID"].append(f"{row.hypothesis} {row.metric} ({row.contrast}){why}")
-    verdict = next(name for name in ("INVALID", "INCONCLUSIVE", "DETECTED") if names[name])
+        of[row.verdict or "INVALID"].append(row)
+    verdict = next(name for name in ("INVALID", "INCONCLUSIVE", "DETECTED") if of[name])
     said = {"INVALID": "invalid", "INCONCLUSIVE": "fails"}
     return TestRow(
         family=decided[0].family,
@@ -212,8 +199,27 @@ def ship_verdict(rows: Sequence[TestRow], condition: str) -> TestRow:
         method=f"all of {len(decided)} blockers and checks",
         role="verdict",
         verdict=verdict,
-        reason=None if verdict == "DETECTED" else f"{said[verdict]} {'; '.join(names[verdict])}",
+        reason=None if verdict == "DETECTED" else f"{said[verdict]} {_named(of[verdict], condition)}",
     )
+
+
+SHOWN = 2
+"""Baselines or shortcuts of one metric that a sentence names; the others are counted."""
+
+
+def _named(rows: Sequence[TestRow], condition: str) -> str:
+    """What failed, in a sentence: contrasts of one hypothesis and metric together."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        why = f": {row.reason}" if row.reason and row.verdict == "INVALID" else ""
+        than = row.contrast.removeprefix(condition).lstrip("-:")
+        groups.setdefault(f"{row.hypothesis} {row.metric}", []).append(f"{than}{why}".lstrip(": "))
+    told = []
+    for what, others in groups.items():
+        shown = ", ".join(one for one in others[:SHOWN] if one)
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        told.append(f"{what} ({shown}{more})" if shown else what)
+    return "; ".join(told)
 
 
 def _crossed_metric(
@@ -294,72 +300,6 @@ def _better(evidence: Evidence, bare: TestRow, rng: np.random.Generator, resampl
                     reason=found.reason,
                 )
             )
-    return rows
-
-
-def shortcut_rows(
-    shortcuts: Mapping[str, Shortcut],
-    limits: Limits,
-    *,
-    rng: np.random.Generator,
-    resamples: int = RESAMPLES,
-    family: str = "ship",
-    condition: str = "",
-) -> list[TestRow]:
-    """One row a shortcut: DETECTED where it is shown to be at chance, else INVALID.
-
-    `shortcut_at_chance`, contrast `condition:name` or the name alone; estimate: top1 above chance, its
-    interval over lemmas, margin `limits.shortcut_margin`.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> lemmas, chance = np.arange(600) // 10, np.full(600, 0.1)
-    >>> found = {
-    ...     "length": Shortcut(hits=(rng.random(600) < 0.1) * 1.0, chance=chance, lemmas=lemmas),
-    ...     "source": Shortcut(hits=(rng.random(600) < 0.4) * 1.0, chance=chance, lemmas=lemmas),
-    ... }
-    >>> [(row.contrast, row.verdict) for row in shortcut_rows(found, Limits(), rng=rng)]
-    [('length', 'DETECTED'), ('source', 'INVALID')]
-    """
-    bare = TestRow(
-        family=family,
-        hypothesis="shortcut_at_chance",
-        metric="top1",
-        contrast=condition,
-        method="top1 above chance",
-        role="decides",
-        alpha=limits.alpha,
-        margin=limits.shortcut_margin,
-        reason="undefined",
-    )
-    if not shortcuts:
-        return [replace(bare, verdict="INVALID", reason="no shortcut was audited")]
-    rows = []
-    for name, shortcut in shortcuts.items():
-        above = np.asarray(shortcut.hits, dtype=np.float64) - np.asarray(shortcut.chance, dtype=np.float64)
-        drawn = resample_documents(list(shortcut.lemmas), rng=rng, resamples=resamples)
-        found = intervals(drawn.means(above)[:, None], drawn, limits.alpha)[0]
-        held = found.high is not None and found.high < limits.shortcut_margin
-        why = found.reason
-        if not held and found.low is not None and found.high is not None:
-            shown = "above chance" if found.low > 0.0 else "not shown to be at chance"
-            why = (
-                f"{shown}: the interval ends {found.high:.3f} above it, allowed is {limits.shortcut_margin:g}"
-            )
-        rows.append(
-            replace(
-                bare,
-                contrast=f"{condition}:{name}" if condition else name,
-                method=f"top1 above chance; {found.method}",
-                estimate=found.estimate,
-                low=found.low,
-                high=found.high,
-                n=found.n,
-                verdict="DETECTED" if held else "INVALID",
-                reason=why,
-            )
-        )
     return rows
 
 

@@ -19,7 +19,9 @@ from stats.retrieval import killer_share
 from stats.rows import FloatArray, TestRow
 from stats.scaling_fit import scaling_fit
 from stats.sense_rows import PAIRS, analyse_contrasts, legacy_rows, tier_rows
-from stats.ship_blockers import Evidence, Limits, Outcomes, ship_rows, shortcut_rows
+from stats.ship_blockers import Evidence, Limits, Outcomes, ship_rows
+from stats.ship_one_head import one_head_rows
+from stats.shortcut_audit import shortcut_rows
 from stats.two_way_bootstrap import crossed, two_way
 from tasks.sense_answers import Answers, Asked, Unlearned, answers, asked, unlearned
 from tasks.sense_training import ItemSet
@@ -67,6 +69,7 @@ def analysis_code() -> str:
     return code(
         "stats.sense_rows",
         "stats.ship_blockers",
+        "stats.ship_one_head",
         "stats.factorial",
         "stats.scaling_fit",
         "stats.coherence",
@@ -125,11 +128,14 @@ class _Study:
         self.rng = np.random.default_rng(0)
         self.found: dict[str, Answers] = {}
         self.broken: dict[str, str] = dict(question.failed)
+        seeds = {tuple(sorted(exams)) for exams in question.exams.values()}
+        if len(seeds) > 1:
+            raise ValueError(f"arms have seeds {sorted(seeds)}; they are paired, give all arms the same")
         for arm, exams in question.exams.items():
             if arm in self.broken:
                 continue
             try:
-                self.found[arm] = answers(home, [exams[seed] for seed in exams], self.items)
+                self.found[arm] = answers(home, [exams[seed] for seed in sorted(exams)], self.items)
             except ValueError as error:
                 self.broken[arm] = str(error)
 
@@ -155,7 +161,13 @@ class _Study:
 def sound(study: _Study) -> list[TestRow]:
     """Do shortcuts stay at chance, and can the items be answered at all?"""
     known = study.unlearned
-    rows = shortcut_rows(known.shortcuts, study.limits, rng=study.rng, family="sound")
+    rows = shortcut_rows(
+        known.shortcuts,
+        margin=study.limits.shortcut_margin,
+        alpha=study.limits.alpha,
+        rng=study.rng,
+        family="sound",
+    )
     if known.ceiling is not None and known.ceiling.top1 is not None:
         rows.append(_ceiling(study, known.ceiling.top1[0]))
     return [*rows, _all_hold(rows, "sound")]
@@ -196,7 +208,11 @@ def compare(study: _Study) -> list[TestRow]:
         rows += _contrasts(study, "top1", pairs, family)
     if question.factorial:
         arms = {tuple(name.split("-")): top1[name] for name in question.factorial if name in top1}
-        broken = {tuple(n.split("-")): why for n, why in study.broken.items() if n in question.factorial}
+        broken = {
+            tuple(name.split("-")): study.broken.get(name, "top1 was not measured")
+            for name in question.factorial
+            if name not in top1
+        }
         rows += analyse_factorial(
             arms, FACTORS, study.items.lemmas, rng=study.rng, margin=question.margin, alpha=question.alpha,
             unusable=broken,
@@ -237,7 +253,7 @@ def _secondary(rows: Sequence[TestRow]) -> list[TestRow]:
 
 def _legacy(study: _Study, top1: Mapping[str, FloatArray]) -> list[TestRow]:
     """The earlier rule on the published seeds, where all were trained."""
-    seeds = list(study.question.exams.get(CONTROL, {}))
+    seeds = sorted(study.question.exams.get(CONTROL, {}))
     if set(PUBLISHED) - set(seeds) or not {"A", "B", "C"} <= set(top1):
         return []
     places = [seeds.index(seed) for seed in PUBLISHED]
@@ -252,8 +268,9 @@ def _killers(study: _Study) -> list[TestRow]:
     few = asked(items)
     rows = []
     for arm, exams in study.question.killers.items():
+        seeds = sorted(exams)
         try:
-            found = answers(study.home, list(exams.values()), few).ranked
+            found = answers(study.home, [exams[seed] for seed in seeds], few).ranked
         except ValueError as error:
             found, why = None, str(error)
         if found is None:
@@ -261,7 +278,7 @@ def _killers(study: _Study) -> list[TestRow]:
                                 method="share", role="diagnostic", reason=why))  # fmt: skip
             continue
         hits = found.top(1)
-        for seed, own in zip(exams, hits, strict=True):
+        for seed, own in zip(seeds, hits, strict=True):
             share = killer_share(own)
             rows.append(
                 TestRow(
@@ -285,7 +302,9 @@ def ship(study: _Study) -> list[TestRow]:
     rows = []
     for arm in study.question.judged:
         why = {
-            f"{name} is no measurement": study.broken[name] for name in {arm, CONTROL} if name in study.broken
+            f"{name} is no measurement": study.broken[name]
+            for name in dict.fromkeys((arm, CONTROL))
+            if name in study.broken
         }
         rows += ship_rows(
             Evidence(
@@ -303,6 +322,22 @@ def ship(study: _Study) -> list[TestRow]:
             family="ship" if study.question.items.split == "test" else f"ship, {study.question.items.split}",
         )
     return rows
+
+
+def one_head(study: _Study) -> list[TestRow]:
+    """Blockers of one head alone; shortcuts are of the items and judged with them."""
+    [arm] = study.question.judged
+    if study.broken:
+        raise ValueError("; ".join(f"{name}: {why}" for name, why in study.broken.items()))
+    return one_head_rows(
+        arm,
+        study.items.test_set,
+        study.outcomes(arm),
+        study.unlearned.baselines,
+        None if arm == CONTROL else study.outcomes(CONTROL),
+        rng=study.rng,
+        limits=study.limits,
+    )
 
 
 def curve(study: _Study) -> list[TestRow]:
@@ -354,5 +389,6 @@ KINDS: Mapping[str, Callable[[_Study], list[TestRow]]] = {
     "sound": sound,
     "compare": compare,
     "ship": ship,
+    "one_head": one_head,
     "curve": curve,
 }

@@ -21,7 +21,8 @@ from models.sense_world import world
 from stats.coherence import Coherence, coherence
 from stats.retrieval import Key, Ranked, answer_key, chance_top, ranked
 from stats.rows import FloatArray
-from stats.ship_blockers import Outcomes, Shortcut, TestSet
+from stats.ship_blockers import Outcomes, TestSet
+from stats.shortcut_audit import Shortcut
 from tasks.sense_training import BASELINES, EXAM, ItemSet, items_of
 
 

@@ -29,6 +29,7 @@ LONGEST_FIRST = (
     "test_entropy_control_flow",
     "test_entropy_seeds_ollama",
     "test_mechanism_flow",
+    "test_sense_scaling_flow",
     "test_embedded",
     "test_import",
     "test_entropy_control_ollama",

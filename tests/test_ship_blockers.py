@@ -9,7 +9,8 @@ import pytest
 
 from stats.rows import FloatArray, TestRow
 from stats.sense_rows import PAIRS, analyse_contrasts, legacy_rows, tier_rows
-from stats.ship_blockers import Evidence, Limits, Outcomes, Shortcut, TestSet, ship_rows
+from stats.ship_blockers import Evidence, Limits, Outcomes, TestSet, ship_rows
+from stats.shortcut_audit import Shortcut
 
 ITEMS = 720
 LEMMAS = np.arange(ITEMS) // 12
@@ -86,25 +87,25 @@ def test_the_mean_over_seeds_and_steps_is_what_a_threshold_judges() -> None:
 
 
 FAILS = {
-    "threshold top1 (B)": replace(GOOD, ours=replace(GOOD.ours, top1=hits(0.26, 1))),
-    "threshold top3 (B)": replace(GOOD, ours=replace(GOOD.ours, top3=hits(0.46, 1))),
-    "threshold coherence (B)": replace(
+    "threshold top1": replace(GOOD, ours=replace(GOOD.ours, top1=hits(0.26, 1))),
+    "threshold top3": replace(GOOD, ours=replace(GOOD.ours, top3=hits(0.46, 1))),
+    "threshold coherence": replace(
         GOOD, ours=replace(GOOD.ours, coherence=outcomes(0.1, 0.1, 0.75, 1).coherence)
     ),
-    "better_than_baseline top1 (B-tf-idf)": replace(
+    "better_than_baseline top1 (tf-idf)": replace(
         GOOD, baselines={"tf-idf": Outcomes(top1=hits(0.375, 2, 1), top3=hits(0.3, 3, 1))}
     ),
-    "better_than_baseline coherence (B-mean)": replace(
+    "better_than_baseline coherence (mean)": replace(
         GOOD, baselines={"mean": replace(outcomes(0.2, 0.4, 0.85, 4), top1=None, top3=None)}
     ),
-    "no_collapse margin (B)": replace(
+    "no_collapse margin": replace(
         GOOD,
         ours=replace(
             GOOD.ours,
             margin=np.random.default_rng(0).normal(size=(10, ITEMS)) * np.array([[0.2]] * 9 + [[0.009]]),
         ),
     ),
-    "tier1_non_inferior top1 (B-A)": replace(
+    "tier1_non_inferior top1 (A)": replace(
         GOOD, control_outcomes=replace(outcomes(0.2, 0.4, 0.6, 6), top1=hits(0.4, 1))
     ),
 }
@@ -119,10 +120,10 @@ def test_one_blocker_that_fails_stops_the_ship_and_is_named(name: str) -> None:
 LEAKY = Shortcut(hits=hits(0.3, 7, 1)[0], chance=CHANCE, lemmas=LEMMAS)
 SMALL = Shortcut(hits=(np.arange(60) < 8).astype(float), chance=CHANCE[:60], lemmas=LEMMAS[::12])
 INVALID = {
-    "shortcut_at_chance top1 (B:role): above chance": replace(
+    "shortcut_at_chance top1 (role: above chance": replace(
         GOOD, shortcuts={**GOOD.shortcuts, "role": LEAKY}
     ),
-    "shortcut_at_chance top1 (B:role): not shown to be at chance": replace(GOOD, shortcuts={"role": SMALL}),
+    "shortcut_at_chance top1 (role: not shown to be at chance": replace(GOOD, shortcuts={"role": SMALL}),
     "no shortcut was audited": replace(GOOD, shortcuts={}),
     "no baseline was scored": replace(GOOD, baselines={}),
     "tf-idf was not scored": replace(GOOD, baselines={"tf-idf": Outcomes(top1=None, top3=None)}),
@@ -131,7 +132,7 @@ INVALID = {
     "margins were not measured": replace(GOOD, ours=replace(GOOD.ours, margin=None)),
     "top1 of B-A was not measured": replace(GOOD, control_outcomes=None),
     "no item of tier 1": replace(GOOD, test=replace(TEST, tiers=np.full(ITEMS, 2))),
-    "check leakage (B): 3 shared texts": replace(GOOD, checks={"leakage": "3 shared texts"}),
+    "check leakage (3 shared texts": replace(GOOD, checks={"leakage": "3 shared texts"}),
     "2 seeds x 60 lemmas": replace(
         GOOD,
         ours=outcomes(0.38, 0.62, 0.85, 1, seeds=2),
@@ -149,7 +150,7 @@ def test_a_check_that_fails_makes_the_verdict_invalid_whatever_the_blockers_say(
 
 
 def test_a_check_outranks_a_failing_blocker() -> None:
-    both = replace(FAILS["threshold top1 (B)"], shortcuts={"role": LEAKY})
+    both = replace(FAILS["threshold top1"], shortcuts={"role": LEAKY})
     assert judged(both)[0].verdict == "INVALID"
 
 
