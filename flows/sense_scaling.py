@@ -181,7 +181,7 @@ def plan(settings: SenseScaling) -> Plan:
     )
 
 
-SMOKE = SenseScaling(profile="smoke")
+SMOKE = SenseScaling(profile="smoke", curve_seeds=3)
 FAST = SenseScaling(
     profile="fast",
     seeds=(*SEEDS, *range(8, 18)),

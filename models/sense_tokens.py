@@ -96,6 +96,7 @@ def marked(item: TextItem) -> Marked:
     return Marked(text=item.text, span=item.span)
 
 
+@lru_cache(maxsize=100_000)
 def words_of(one: Marked) -> Words:
     """The words of a text, at most `MOST_WORDS` of them around the target.
 
