@@ -20,6 +20,7 @@ from models.hub_base import resolve
 from models.sense_conditions import factorial, sizes
 from models.sense_killers import refuse_conflicts
 from models.sense_sources import bundle_counts, digest, own_items, refuse_leaks
+from models.sense_steps import refuse_undecidable
 from tasks import sense_analysis, sense_rows, sense_training
 from tasks.deciding import Standing, decide
 from tasks.killable import WorkError
@@ -52,7 +53,9 @@ def begin(protocol: SenseProtocol) -> SenseRun:
     source = protocol.source
     try:
         refuse_leaks(source)
-        refuse_conflicts([one for one in own_items(source).retrieval if one.tier == KILLER])
+        own = own_items(source)
+        refuse_conflicts([one for one in own.retrieval if one.tier == KILLER])
+        refuse_undecidable(own.coherence)
         digests = {split: digest(source, split) for split in ("train", "dev", "test")}
         items = {
             TEST: sense_training.item_set(

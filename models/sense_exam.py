@@ -153,19 +153,24 @@ def decisions(network: Network, read: Read, items: Sequence[CoherenceItem]) -> l
     Raises
     ------
     ValueError
-        When a sense has neither an example nor a gloss.
+        When a sense has neither an example nor a gloss, or all senses tie in every context.
     """
     numbers = Numbering()
     contexts = [[numbers.number(marked(one)) for one in item.contexts] for item in items]
     senses = [[_parts(item, place, numbers) for place in range(len(item.inventory))] for item in items]
     z, _ = network.vectors(read(numbers.texts))
     found = []
+    differ = False
     for item, asked, parts in zip(items, contexts, senses, strict=True):
         if not parts:
             raise ValueError(f"coherence item {item.id!r} has no inventory; there is nothing to decide among")
         prototypes = functional.normalize(torch.stack([z[own].mean(0) for own in parts]), dim=-1)
-        nearest = (z[asked] @ prototypes.T).argmax(1)
+        alike = z[asked] @ prototypes.T
+        differ = differ or bool((alike.amax(1) > alike.amin(1)).any())
+        nearest = alike.argmax(1)
         found.append([item.inventory[int(place)].sense_id for place in nearest])
+    if found and not differ:
+        raise ValueError(f"all senses tie in each of {len(found)} items; a constant scorer decides nothing")
     return found
 
 

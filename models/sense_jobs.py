@@ -160,7 +160,9 @@ def score_baselines(
         score("shortcut", shortcuts(retrieval))
         if not told.data:
             score("ceiling", {"topics_known": topic_scorer(world(told.world))})
-    asked = [step.asked for item in coherence for step in steps_of(item)]
+    asked = []
+    if all(sense.examples for item in coherence for sense in item.inventory):  # glosses have no span
+        asked = [step.asked for item in coherence for step in steps_of(item)]
     if asked:
         deciding = {**baselines(asked), **_by_vector(networks, asked)}
         if not told.data:

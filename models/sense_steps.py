@@ -62,6 +62,27 @@ def steps_of(item: CoherenceItem) -> tuple[Step, ...]:
     )
 
 
+def refuse_undecidable(items: Sequence[CoherenceItem]) -> None:
+    """Nothing, if every item says which senses its contexts are decided among.
+
+    Raises
+    ------
+    ValueError
+        For an item without an inventory, or a sense of it with neither gloss nor example.
+    """
+    for item in items:
+        if not item.inventory:
+            raise ValueError(
+                f"coherence item {item.id!r} has no inventory; give the lemma's senses, each with a gloss or "
+                "examples"
+            )
+        bare = [one.sense_id for one in item.inventory if not (one.gloss.strip() or one.examples)]
+        if bare:
+            raise ValueError(
+                f"coherence item {item.id!r}: sense {bare[0]!r} has neither gloss nor example; give one"
+            )
+
+
 def expected_right(score: Scorer, items: Sequence[CoherenceItem]) -> list[float]:
     """Contexts of each item that a scorer decides rightly, ties shared: of k best senses each counts 1 / k.
 

@@ -154,9 +154,9 @@ class World:
 
     @cached_property
     def sha256(self) -> str:
-        """Of vocabulary, senses and a sentence of each, so that a world made by other code is known."""
+        """Of spec, vocabulary, senses and a sentence of each, so that a world made by other code is known."""
         lines = [f"{s.id} {s.topic} {s.cues}" for group in self.senses.values() for s in group]
-        lines += [str(self.topics), str(self.function_words)]
+        lines += [str(self.spec), str(self.topics), str(self.function_words)]
         lines += [
             sentence(self, group[0], 1 + n % 3, rng=self.rng("sha", n)).text
             for n, group in enumerate(self.senses.values())

@@ -309,7 +309,8 @@ def two_way(table: Crossed, *, rng: np.random.Generator, resamples: int = RESAMP
     if se <= SAME * table.scale:
         return _without(table, f"nothing varies over {S} seeds and {L} lemmas")
     spread = np.sqrt(np.maximum(seeds + lemmas - rest, np.maximum(seeds, lemmas))[1:] / (S * L))
-    t = (m[1:] - m[0]) / np.maximum(spread, 1e-9 * se)  # a draw of one seed and alike lemmas has no spread
+    told = spread > 1e-6 * se  # a draw in which nothing varies has no t; near a ceiling they are many
+    t = (m[1:] - m[0])[told] / spread[told]
     return TwoWay(
         estimate=float(m[0]),
         se=se,

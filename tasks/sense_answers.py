@@ -169,6 +169,8 @@ class Unlearned:
 def unlearned(home: Path, key: str, items: Asked) -> Unlearned:
     """Baselines, with chance among them, shortcuts and ceiling, ties broken by chance."""
     body = Products(home, BASELINES).read(key)
+    if body is None:
+        raise ValueError("the scores of the baselines are gone or damaged; run the study again")
     known = items.key if items.retrieval else None
     roles: Mapping[str, str] = body["roles"]
     baselines: dict[str, Outcomes] = {}

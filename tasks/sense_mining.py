@@ -35,7 +35,9 @@ class Chosen:
 
 @lru_cache(maxsize=64)
 def _cosines(home: Path, key: str) -> Mapping[str, Mapping[str, Sequence[Any]]]:
-    found: Mapping[str, Mapping[str, Sequence[Any]]] = Products(home, VERIFICATION).read(key)
+    found: Mapping[str, Mapping[str, Sequence[Any]]] | None = Products(home, VERIFICATION).read(key)
+    if found is None:
+        raise ValueError("the compared contexts are gone or damaged; run the study again")
     return found
 
 

@@ -373,6 +373,17 @@ def test_other_metrics_stand_beside_top1_and_decide_nothing(tmp_path: Path) -> N
         assert {one.contrast for one in beside} == {"B-A", "C-B", "C-A"}
         assert {(one.role, one.verdict, one.margin) for one in beside} == {("secondary", None, None)}
     assert set(deciding(rows, "other")) == {"C-A"}
+    right = {
+        arm: [
+            a == b
+            for seed in SEEDS
+            for own, item in zip(exam(seed, SKILL[arm])["decided"], who().coherence, strict=True)
+            for a, b in zip(own, item.senses, strict=True)
+        ]
+        for arm in "AB"
+    }
+    [shown] = [one for one in rows if one.family == "sense_scaling, coherence" and one.contrast == "B-A"]
+    assert shown.estimate == pytest.approx(np.mean(right["B"]) - np.mean(right["A"]))
     tiers = {one.contrast for one in rows if one.family == "sense_tiers" and one.hypothesis == "tier"}
     assert tiers == {f"{arm}:{tier}" for arm in "ABC" for tier in (1, 2, 3)}
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.sense_baselines import Scorer
 from models.sense_exam import attention_of, cue_flags, decisions, examine, retrieval_scores, spread
@@ -347,7 +346,5 @@ def test_a_sense_has_the_mean_score_of_its_examples() -> None:
 def test_attention_of_a_text_without_a_marked_lemma_puts_nothing_on_it() -> None:
     _, texts, _, w, query = retrieval_scores(network(), READ, TEST[:2])
     bare = replace(texts, target=torch.zeros_like(texts.target))
-    found: list[Any] = list(attention_of(TEST[:2], bare, w, query, by_word=True))
+    found = attention_of(TEST[:2], bare, w, query, by_word=True)
     assert [one.lemma_mass for one in found] == [0.0, 0.0]
-    kept: Tensor = w[query]
-    assert kept.shape[0] == 2

@@ -278,3 +278,11 @@ def test_killers_of_ones_own_with_two_labels_are_refused(tmp_path: Path) -> None
     write_items(tmp_path / "retrieval.jsonl", wrong)
     with pytest.raises(UsageError, match="have two senses"):
         begin(protocol(replace(SMOKE, data=str(tmp_path), **WORLD)))
+
+
+def test_coherence_items_that_nothing_could_decide_are_refused(tmp_path: Path) -> None:
+    ours = world(WorldSpec(**WORLD))
+    items = [replace(item, inventory=()) for item in coherence_items(ours, per_lemma=1, tiers=(1,))]
+    write_items(tmp_path / "coherence.jsonl", items)
+    with pytest.raises(UsageError, match="has no inventory"):
+        begin(protocol(replace(SMOKE, data=str(tmp_path), **WORLD)))

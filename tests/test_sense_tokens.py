@@ -143,7 +143,7 @@ def test_lookups_that_cannot_be_are_refused() -> None:
 
 def test_an_empty_vocabulary_knows_no_word() -> None:
     known = vocabulary([], "learned")
-    assert (known.size, isinstance(known, Vocabulary)) == (FIRST, True)
+    assert known == Vocabulary(lookup="learned", size=FIRST, places={})
     assert encode(read(Marked(text="any words")), known).known == 0.0
 
 

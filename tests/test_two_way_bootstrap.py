@@ -305,3 +305,19 @@ def test_more_seeds_or_lemmas_never_widen_the_expected_standard_error() -> None:
     for lemmas in (30, 60, 120):
         ses = [planned(SQUARES, seeds, lemmas).se for seeds in (3, 5, 10, 40)]
         assert all(a > b for a, b in pairwise(ses))
+
+
+@pytest.mark.parametrize("misses", [1, 3, 10])
+def test_near_the_ceiling_the_interval_is_finite_and_excludes_chance(misses: int) -> None:
+    """Most draws then hold no miss at all: nothing varies in them, and they have no t."""
+    hits = np.ones((10, 60))
+    for miss in range(misses):
+        hits[miss % 10, 7 * miss % 60] = 0.0
+    found = two_way(crossed(hits - 0.1, range(60)), rng=np.random.default_rng(0))
+    low, high = found.interval()
+    assert low is not None
+    assert high is not None
+    assert 0.8 < low < found.estimate < high < 1.0
+    p = found.p()
+    assert p is not None
+    assert p < 0.01
