@@ -32,7 +32,7 @@ INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study, such as entropy_seeds")]
-ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, laptop or full")]
+ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, fast, laptop or full")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one setting; repeatable")
 ]

@@ -20,6 +20,8 @@ from lab.fingerprint import canonical, fingerprint
 from lab.products import Products
 from lab.records import PlanStepRow, Record, StepRow
 from lab.tables import utc_now
+from models.kept import load_kept
+from models.sense_sources import digest
 from tasks import sense_mining, sense_rows, sense_training
 from tasks.killable import WorkError
 from tasks.progress import Progress
@@ -28,6 +30,40 @@ from tasks.sense_training import EXAM, HeadExam, HeadJob, ItemSet, Verifier
 from tasks.shell import unwalked
 
 logger = logging.getLogger(__name__)
+
+
+def head_job(
+    protocol: SenseProtocol, digests: Mapping[str, str], cell: Cell, verifier: Verifier | None
+) -> HeadJob:
+    """What a cell is to train; the control learns from no planted fault."""
+    arm = protocol.arm(cell[0])
+    return HeadJob(
+        source=protocol.source,
+        train_digest=digests["train"],
+        dev_digest=digests["dev"],
+        arm=arm.training,
+        seed=cell[1],
+        recipe=plain(arm.recipe),
+        encoder_digest=digests["encoder"],
+        mislabelled=0.0 if cell[0] == CONTROL else protocol.mislabelled,
+        verifier=verifier,
+    )
+
+
+def heads_here(protocol: SenseProtocol, home: Path, cells: Sequence[Cell]) -> int:
+    """How many heads of cells are kept already; those of verified contexts are not looked for.
+
+    Raises
+    ------
+    ValueError
+        Files that are missing.
+    """
+    digests = {split: digest(protocol.source, split) for split in ("train", "dev")} | {"encoder": ""}
+    found = 0
+    for cell in cells:
+        if not (protocol.arm(cell[0]).verified_by or protocol.recipe.encoder):
+            found += load_kept(head_job(protocol, digests, cell, None).place(home)) is not None
+    return found
 
 
 @dataclass
@@ -61,17 +97,7 @@ class HeadWork:
         if arm.verified_by:
             by = self.jobs[arm.verified_by, cell[1]]
             verifier = self.verifier(by, arm.raised)
-        return HeadJob(
-            source=self.protocol.source,
-            train_digest=self.digests["train"],
-            dev_digest=self.digests["dev"],
-            arm=arm.training,
-            seed=cell[1],
-            recipe=plain(arm.recipe),
-            encoder_digest=self.digests["encoder"],
-            mislabelled=0.0 if cell[0] == CONTROL else self.protocol.mislabelled,
-            verifier=verifier,
-        )
+        return head_job(self.protocol, self.digests, cell, verifier)
 
     def verifier(self, job: HeadJob, raised: float) -> Verifier:
         """A head with its calibrated thresholds, raised by as much."""

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from flows.sense_capsule import sense_capsule
 from flows.sense_gates import GATES
+from flows.sense_heads import heads_here
 from flows.sense_protocol import SenseProtocol
 from flows.sense_run import begin
 from lab.errors import UsageError
@@ -230,10 +231,14 @@ def steps(settings: SenseScaling, home: Path) -> list[PlannedStep]:
     """The dry run: what there is to train; changes nothing."""
     told = protocol(settings)
     cells = told.cells(told.trained())
+    try:
+        here = heads_here(told, home, cells)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     declared = FULL_HEAD_SECONDS if settings.profile == "full" else None
     return [
         PlannedStep(name="score baselines", units=2, cached=0),
-        PlannedStep(name="train heads", units=len(cells), cached=0, expected_seconds=declared),
+        PlannedStep(name="train heads", units=len(cells), cached=here, expected_seconds=declared),
         PlannedStep(name="examine heads", units=2 * len(cells), cached=0),
     ]
 

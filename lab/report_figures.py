@@ -19,10 +19,13 @@ from lab import (
     figures_quantisation,
     figures_quantisation_checks,
     figures_scale,
+    figures_sense,
+    figures_sense_learning,
 )
 from lab import report_queries as queries
 from lab import report_queries_mechanism as placed
 from lab import report_queries_quantisation as quantised
+from lab import report_queries_sense as senses
 from lab.chart_style import PALETTE
 from lab.errors import unknown
 from lab.report_group import Asked, ask, read_groups
@@ -205,6 +208,63 @@ FIGURES: Mapping[str, Figure] = {
         "line from the least to the most. Where it is low, a placement copies noise of its seed.",
         query=placed.STABILITY,
         draw=figures_mechanism_audit.stability,
+    ),
+    "conditions": Figure(
+        title="What each condition reaches",
+        caption="Large marks: means over seeds with 95 % intervals over seeds and lemmas; dots below: seeds. "
+        "Red ticks: the blockers. A condition left of one does not ship.",
+        query=senses.RETRIEVED,
+        draw=figures_sense.retrieved,
+    ),
+    "contingency": Figure(
+        title="What was judged, in order",
+        caption="How far each metric lies from its blocker (red, 0) with its interval. A condition that "
+        "fails is retrained with half the oversampling, then with contexts verified at raised thresholds, "
+        "and judged on dev; then A is looked at.",
+        query=senses.CONTINGENCY,
+        draw=figures_sense.contingency,
+    ),
+    "scorers": Figure(
+        title="Baseline ladder",
+        caption="top1 on the same items. Intervals: of conditions over seeds and lemmas; of shortcuts chance "
+        "plus the audit's interval over lemmas; others have none. Dashed: the blocker.",
+        query=senses.BASELINES,
+        draw=figures_sense.baselines,
+    ),
+    "tiers": Figure(
+        title="Tier by tier",
+        caption="top1 by tier with 95 % intervals over seeds and lemmas. Grey ticks: chance. In the "
+        "world, tier 3 has fewer cues and more words of sibling senses.",
+        query=senses.TIERS,
+        draw=figures_sense.tiers,
+    ),
+    "margins": Figure(
+        title="Margins",
+        caption="Quantiles over test items of the best correct minus the best wrong cosine: dots are seeds, "
+        "large marks their means. Left of 0 the item is lost.",
+        query=senses.MARGINS,
+        draw=figures_sense.margins,
+    ),
+    "attention": Figure(
+        title="Attention on example queries",
+        caption="The first seed's weights on one query a tier, the one with most cues among those recorded: "
+        "the stronger the colour, the more. Underlined: cues of the sense; framed: the lemma.",
+        query=senses.ATTENTION,
+        draw=figures_sense_learning.attention,
+    ),
+    "sizes": Figure(
+        title="More data",
+        caption="top1 of B cut to fewer bundles, with 95 % intervals over seeds and lemmas. Line: the fitted "
+        "law; dashed, with its interval: what it says of twice the data, which is an extrapolation.",
+        query=senses.SIZES,
+        draw=figures_sense_learning.sizes,
+    ),
+    "learning": Figure(
+        title="While it learns",
+        caption="Thin: seeds; thick: their mean, as far as all are trained; shade: its 95 % t interval over "
+        "seeds. Entropy 1 is even attention over all words.",
+        query=senses.LEARNING,
+        draw=figures_sense_learning.learning,
     ),
 }
 """Name -> figure of one study, profile, model and plan; a figure without rows is not shown."""

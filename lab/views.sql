@@ -288,3 +288,83 @@ SELECT cells.study, cells.profile, cells.plan_hash, cells.model, cells.arm, cell
 FROM cells LEFT JOIN numbers USING (step_id)
 ORDER BY cells.study, cells.profile, cells.plan_hash, cells.model, cells.seed NULLS FIRST, cells.arm;
 COMMENT ON VIEW mechanism IS 'Every arm of every seed: what it answered, what it cost, and why it has no answer.';
+
+CREATE OR REPLACE VIEW sense_scaling AS
+WITH exams AS (
+    SELECT plan.study, plan.profile, plan.plan_hash, step.model, step.arm, step.seed,
+           substr(step.experiment, len('exam on ') + 1) AS split, step.step_id, step.seconds, step.reason,
+           step.recorded_at
+    FROM step JOIN plan_step USING (step_id) JOIN plan USING (plan_hash)
+    WHERE step.study = 'sense_scaling' AND starts_with(step.experiment, 'exam on ')
+    QUALIFY row_number() OVER (
+        PARTITION BY plan_hash, step.model, step.arm, step.seed, step.experiment
+        ORDER BY step.recorded_at DESC, step.step_id
+    ) = 1
+), lost AS (
+    SELECT plan.study, plan.profile, plan.plan_hash, step.model, step.arm, step.seed, NULL AS split, step.step_id,
+           step.seconds, step.reason, step.recorded_at
+    FROM step JOIN plan_step USING (step_id) JOIN plan USING (plan_hash)
+    WHERE step.study = 'sense_scaling' AND step.experiment = 'head' AND NOT EXISTS (
+        SELECT 1 FROM exams
+        WHERE exams.plan_hash = plan.plan_hash AND exams.model = step.model AND exams.arm = step.arm
+          AND exams.seed = step.seed AND exams.recorded_at > step.recorded_at
+    )
+), cells AS (
+    SELECT * FROM exams UNION ALL SELECT * FROM lost
+), numbers AS (
+    PIVOT (SELECT step_id, name, value FROM metric SEMI JOIN exams USING (step_id) WHERE unit = '*')
+    ON name IN ('top1', 'top3', 'mrr', 'best_rank', 'coherence_step', 'coherence_final', 'transition_f1',
+                'margin_mean', 'margin_sd', 'margin_p5', 'margin_p50', 'margin_p95', 'attention_entropy',
+                'cue_mass', 'lemma_mass')
+    USING any_value(value) GROUP BY step_id
+), unmeasured AS (
+    SELECT step_id, any_value(reason) AS why FROM metric SEMI JOIN exams USING (step_id)
+    WHERE unit = '*' AND name = 'top1' AND value IS NULL GROUP BY step_id
+)
+SELECT cells.study, cells.profile, cells.plan_hash, cells.model, cells.arm, cells.seed, cells.split, numbers.top1,
+       numbers.top3, numbers.mrr, numbers.best_rank, numbers.coherence_step, numbers.coherence_final,
+       numbers.transition_f1, numbers.margin_mean, numbers.margin_sd, numbers.margin_p5, numbers.margin_p50,
+       numbers.margin_p95, numbers.attention_entropy, numbers.cue_mass, numbers.lemma_mass, cells.seconds,
+       coalesce(cells.reason, unmeasured.why) AS reason, cells.step_id
+FROM cells LEFT JOIN numbers USING (step_id) LEFT JOIN unmeasured USING (step_id)
+ORDER BY cells.study, cells.profile, cells.plan_hash, cells.model, cells.arm, cells.split, cells.seed;
+COMMENT ON VIEW sense_scaling IS
+    'Every head of each arm and seed on each split: what it reached, or why nothing (then the split is NULL).';
+
+CREATE OR REPLACE VIEW ship_blockers AS
+WITH found AS (
+    SELECT plan.profile, plan_step.plan_hash, step.recorded_at,
+           CASE WHEN family = 'ship' THEN 'test' ELSE substr(family, len('ship, ') + 1) END AS split, test.*
+    FROM test JOIN step USING (step_id) JOIN plan_step USING (step_id) JOIN plan USING (plan_hash)
+    WHERE family = 'ship' OR starts_with(family, 'ship, ')
+), owned AS (
+    SELECT found.*, judged.contrast AS condition, substr(found.contrast, len(judged.contrast) + 2) AS against
+    FROM found JOIN found AS judged
+      ON judged.plan_hash = found.plan_hash AND judged.step_id = found.step_id AND judged.hypothesis = 'ship'
+     AND (found.contrast = judged.contrast OR starts_with(found.contrast, judged.contrast || '-')
+          OR starts_with(found.contrast, judged.contrast || ':'))
+    QUALIFY row_number() OVER (
+        PARTITION BY found.plan_hash, found.step_id, found.hypothesis, found.metric, found.contrast
+        ORDER BY len(judged.contrast) DESC
+    ) = 1
+), newest AS (
+    SELECT * FROM owned
+    QUALIFY rank() OVER (
+        PARTITION BY plan_hash, study, model, split, condition ORDER BY recorded_at DESC, step_id
+    ) = 1
+)
+SELECT study, profile, plan_hash, model, split, condition, hypothesis AS blocker, nullif(metric, '*') AS metric,
+       nullif(against, '') AS against, estimate, low, high,
+       CASE hypothesis WHEN 'better_than_baseline' THEN 0.0 WHEN 'tier1_non_inferior' THEN -margin
+                       ELSE margin END AS threshold,
+       CASE hypothesis WHEN 'threshold' THEN 'estimate at least' WHEN 'no_collapse' THEN 'estimate at least'
+                       WHEN 'better_than_baseline' THEN 'low above' WHEN 'tier1_non_inferior' THEN 'low above'
+                       WHEN 'shortcut_at_chance' THEN 'high below' END AS asks,
+       p, alpha, n, verdict, reason, method, step_id
+FROM newest
+ORDER BY study, profile, plan_hash, model, split DESC, condition,
+         list_position(['ship', 'check', 'threshold', 'better_than_baseline', 'shortcut_at_chance', 'no_collapse',
+                        'tier1_non_inferior'], hypothesis),
+         metric, against;
+COMMENT ON VIEW ship_blockers IS
+    'What the last analysis of each condition and split found of each blocker: ship is the verdict on all of them.';

@@ -25,7 +25,8 @@ QUANTISED = {
     "languages", "languages-elsewhere", "metrics", "budgets", "pareto-change", "pareto-gap", "blocks", "nulls"
 }  # fmt: skip
 PLACED = {"accuracy", "shuffles", "cost", "ranks", "spectra", "stability"}
-OTHER_STUDIES = {"scale", "doses", *QUANTISED, *PLACED}
+SENSES = {"conditions", "contingency", "scorers", "tiers", "margins", "attention", "sizes", "learning"}
+OTHER_STUDIES = {"scale", "doses", *QUANTISED, *PLACED, *SENSES}
 """Figures that the seed study has no rows for."""
 ALL = [item for item in (*FIGURES.items(), *WHOLE_STORE.items()) if item[0] not in OTHER_STUDIES]
 
