@@ -68,6 +68,7 @@ SELECT any_value(verdict) FILTER (hypothesis = 'doubling') AS tested,
        coalesce(max(n) FILTER (hypothesis = 'doubling'), 0) AS n,
        max(estimate) FILTER (hypothesis = 'exponent') AS exponent,
        max(estimate) FILTER (hypothesis = 'asymptote') AS asymptote,
+       coalesce(max(estimate) FILTER (hypothesis = 'size_step' AND contrast LIKE 'B-1-%'), 0) AS last_step,
        coalesce(any_value(reason) FILTER (hypothesis = 'doubling'), 'by the law') AS findings
 FROM answer
 """
@@ -208,7 +209,10 @@ CURVE = Gate(
             sentence=f"yes: {_LAW}; the law ends at {{asymptote:.2f}}",
         ),
         "EQUIVALENT": Route(next=STOP, sentence=f"no, less than {{margin}}: {_LAW}"),
-        "INCONCLUSIVE": Route(next=STOP, sentence=f"not known: {_LAW}; {{findings}}"),
+        "INCONCLUSIVE": Route(
+            next=STOP,
+            sentence=f"not known: {{findings}}; {_LAW}; the last step, measured, added {{last_step:+.3f}}",
+        ),
     },
 )
 

@@ -17,12 +17,12 @@ from models.sense_conditions import FACTORS
 from stats.factorial import analyse_factorial
 from stats.retrieval import killer_share
 from stats.rows import FloatArray, TestRow
-from stats.scaling_fit import scaling_fit
+from stats.scaling_rows import scaling_rows
 from stats.sense_rows import PAIRS, analyse_contrasts, legacy_rows, tier_rows
 from stats.ship_blockers import Evidence, Limits, Outcomes, ship_rows
 from stats.ship_one_head import one_head_rows
 from stats.shortcut_audit import shortcut_rows
-from stats.two_way_bootstrap import crossed, two_way
+from stats.two_way_bootstrap import crossed
 from tasks.sense_answers import Answers, Asked, Unlearned, answers, asked, unlearned
 from tasks.sense_training import ItemSet
 from tasks.shell import product_key
@@ -71,7 +71,7 @@ def analysis_code() -> str:
         "stats.ship_blockers",
         "stats.ship_one_head",
         "stats.factorial",
-        "stats.scaling_fit",
+        "stats.scaling_rows",
         "stats.coherence",
         alone=("tasks.sense_analysis", "tasks.sense_answers"),
     )
@@ -358,31 +358,9 @@ def curve(study: _Study) -> list[TestRow]:
     if missing:
         return [replace(bare, verdict="INVALID", reason="; ".join(missing))]
     tables = {arm: crossed(table[arm], study.items.lemmas) for arm in question.sizes}
-    rows = []
-    for arm, own in tables.items():
-        found = two_way(own, rng=study.rng)
-        low, high = found.interval(question.alpha)
-        rows.append(replace(bare, hypothesis="size", contrast=arm, role="secondary", method=found.method,
-                            estimate=found.estimate, low=low, high=high, n=found.seeds, margin=None,
-                            statistic=question.sizes[arm], reason=found.reason))  # fmt: skip
-    fit = scaling_fit(list(question.sizes.values()), list(tables.values()), rng=study.rng)
-    for name, one in (("exponent", fit.exponent_interval()), ("asymptote", fit.asymptote())):
-        rows.append(replace(bare, hypothesis=name, contrast="B", role="secondary", method=one.method,
-                            estimate=one.estimate, low=one.low, high=one.high, n=one.n, margin=None,
-                            reason=one.reason))  # fmt: skip
-    return [*rows, _doubling(fit.doubling(question.alpha), bare)]
-
-
-def _doubling(found: Any, bare: TestRow) -> TestRow:
-    """Is what twice the data would add worth having? By the law, which is an extrapolation."""
-    row = replace(bare, method=f"{found.method}; extrapolated", estimate=found.estimate, low=found.low,
-                  high=found.high, n=found.n, reason=found.reason)  # fmt: skip
-    margin = bare.margin or 0.0
-    if found.low is None or found.high is None:
-        return replace(row, verdict="INCONCLUSIVE")
-    if found.low > 0.0 and found.estimate >= margin:
-        return replace(row, verdict="DETECTED")
-    return replace(row, verdict="EQUIVALENT" if found.high < margin else "INCONCLUSIVE")
+    return scaling_rows(
+        question.sizes, tables, rng=study.rng, margin=question.margin, alpha=question.alpha, family="scaling"
+    )
 
 
 KINDS: Mapping[str, Callable[[_Study], list[TestRow]]] = {
