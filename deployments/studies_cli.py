@@ -16,7 +16,7 @@ from deployments.settings import settings_for
 from deployments.temporary_server import TemporaryServer
 from flows import disparity_import, entropy_import, mechanism_import
 from flows.registry import find_study, studies
-from lab.errors import UsageError
+from lab.errors import UsageError, WorkError
 from lab.fingerprint import canonical
 from lab.gates import STOP, Gate, GateError, explain, judge, read_rule
 from lab.plan import deviations, freeze, plan_hash, read_declared
@@ -26,7 +26,6 @@ from lab.study import Study
 from lab.tables import utc_now
 from models.backends import BackendError, ModelMissing
 from models.entropy import TapeError
-from tasks.killable import WorkError
 
 logger = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from prefect.futures import as_completed
 
 from flows.mechanism_protocol import BASE, Cell, RankProtocol, said
 from flows.run_row import Opened
+from lab.errors import WorkError
 from lab.fingerprint import canonical, fingerprint
 from lab.records import PlanStepRow, Record, StepRow
 from lab.tables import utc_now
 from models.lora_recipe import LoraRecipe
 from models.mistral_base import load_trained
 from tasks import rank_rows, rank_training
-from tasks.killable import WorkError
 from tasks.progress import Progress
 from tasks.rank_placing import PROBE, Placed
 from tasks.rank_training import ArmJob, Base, Exam

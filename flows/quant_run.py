@@ -19,7 +19,7 @@ from flows.quant_asking import question_of
 from flows.quant_gates import DISPARITY, NEEDS
 from flows.quant_protocol import QuantProtocol, Replicate, replicates
 from flows.run_row import Opened, open_run
-from lab.errors import UsageError
+from lab.errors import UsageError, WorkError
 from lab.fingerprint import canonical, fingerprint
 from lab.gates import NEXT_LOOK
 from lab.products import Products
@@ -31,7 +31,6 @@ from tasks import quant_analysis, quant_measuring, quant_training
 from tasks.deciding import Standing, decide
 from tasks.generation import Model
 from tasks.identifying import identify
-from tasks.killable import WorkError
 from tasks.quant_analysis import Question
 from tasks.quant_measuring import Subject
 from tasks.recording import record

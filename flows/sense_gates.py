@@ -47,6 +47,21 @@ SELECT any_value(verdict) FILTER (role = 'verdict') AS tested,
 FROM answer
 """
 
+_FALLBACK = f"""
+WITH answer AS ({_TESTS} AND family = 'ship'),
+verdicts AS (SELECT * FROM answer WHERE role = 'verdict' AND contrast IN ('A', 'B')),
+of_a AS (SELECT * FROM answer WHERE contrast = 'A' AND hypothesis = 'threshold')
+SELECT CASE WHEN bool_or(verdict = 'DETECTED') THEN 'DETECTED'
+            ELSE any_value(verdict) FILTER (contrast = 'A') END AS tested,
+       string_agg(contrast, ' or ' ORDER BY contrast) FILTER (verdict = 'DETECTED') AS passing,
+       (SELECT coalesce(max(n), 0) FROM of_a) AS n,
+       (SELECT max(estimate) FROM of_a WHERE metric = 'top1') AS top1,
+       (SELECT max(estimate) FROM of_a WHERE metric = 'top3') AS top3,
+       (SELECT max(estimate) FROM of_a WHERE metric = 'coherence') AS coherence,
+       coalesce(any_value(reason) FILTER (contrast = 'A'), 'every blocker holds') AS findings
+FROM verdicts
+"""
+
 _STEP = f"""
 WITH answer AS ({_TESTS} AND family = 'ship, dev')
 SELECT any_value(verdict) FILTER (role = 'verdict') AS tested,
@@ -136,7 +151,7 @@ ENRICHED = _contrast(
 )
 
 
-def _ship(name: str, condition: str, following: str) -> Gate:
+def _ship(name: str, condition: str, following: str, failing: str) -> Gate:
     return Gate(
         name=name,
         question=f"May {condition} ship: thresholds, baselines, shortcuts, tier 1?",
@@ -147,7 +162,7 @@ def _ship(name: str, condition: str, following: str) -> Gate:
             "INVALID": Route(next=STOP, sentence="not to be judged: {findings}"),
             "DETECTED": Route(next=following, sentence=f"{condition} passes: {_REACHED}"),
             "EQUIVALENT": Route(next=IMPOSSIBLE, sentence=""),
-            "INCONCLUSIVE": Route(next="halved", sentence=f"{condition} {{findings}}; {_REACHED}"),
+            "INCONCLUSIVE": Route(next=failing, sentence=f"{condition} {{findings}}; {_REACHED}"),
         },
     )
 
@@ -160,7 +175,7 @@ def _step(name: str, question: str, following: str, *, what: str) -> Gate:
         min_n=3,
         rules=_PASS,
         routes={
-            "INVALID": Route(next=STOP, sentence=f"{what} is not to be judged: {{findings}}"),
+            "INVALID": Route(next=following, sentence=f"{what} is not to be judged: {{findings}}"),
             "DETECTED": Route(next="curve", sentence=f"ship {{arm}}, by dev: {_REACHED}"),
             "EQUIVALENT": Route(next=IMPOSSIBLE, sentence=""),
             "INCONCLUSIVE": Route(next=following, sentence=f"{{arm}} {{findings}}; on dev {_REACHED}"),
@@ -168,7 +183,8 @@ def _step(name: str, question: str, following: str, *, what: str) -> Gate:
     )
 
 
-SHIP_B, SHIP_C = _ship("ship_b", "B", "ship_c"), _ship("ship_c", "C", "curve")
+SHIP_B = _ship("ship_b", "B", "ship_c", "ship_c")
+SHIP_C = _ship("ship_c", "C", "curve", "halved")
 HALVED = _step(
     "halved",
     "With half the oversampling, does it pass on dev?",
@@ -183,13 +199,13 @@ RAISED = _step(
 )
 FALLBACK = Gate(
     name="fallback",
-    question="Does A pass, to fall back to?",
-    sql=_SHIP.format(tests=_TESTS, contrast="'A'"),
+    question="Does A pass, or B, to fall back to?",
+    sql=_FALLBACK,
     min_n=3,
     rules=_PASS,
     routes={
         "INVALID": Route(next=STOP, sentence="A is not to be judged: {findings}"),
-        "DETECTED": Route(next="curve", sentence=f"ship A: {_REACHED}"),
+        "DETECTED": Route(next="curve", sentence=f"ship {{passing}}; A reached {_REACHED}"),
         "EQUIVALENT": Route(next=IMPOSSIBLE, sentence=""),
         "INCONCLUSIVE": Route(next="curve", sentence=f"nothing ships: A {{findings}}; {_REACHED}"),
     },

@@ -16,14 +16,15 @@ from prefect.futures import as_completed
 
 from flows.run_row import Opened
 from flows.sense_protocol import CONTROL, MINER_SEED, Cell, SenseProtocol, plain, said
+from lab.errors import WorkError
 from lab.fingerprint import canonical, fingerprint
 from lab.products import Products
 from lab.records import PlanStepRow, Record, StepRow
 from lab.tables import utc_now
 from models.kept import load_kept
-from models.sense_sources import digest
+from models.sense_items import KILLER
+from models.sense_sources import ExamItems, digest
 from tasks import sense_mining, sense_rows, sense_training
-from tasks.killable import WorkError
 from tasks.progress import Progress
 from tasks.recording import record
 from tasks.sense_training import EXAM, HeadExam, HeadJob, ItemSet, Verifier
@@ -140,7 +141,7 @@ class HeadWork:
     def calibrate(self, cells: Sequence[Cell]) -> None:
         """Cosines of labelled contexts by trained heads, and the thresholds they give, recorded."""
         limit, home, mix = self.protocol.timeout_seconds, str(self.home), sense_mining.MIX
-        keys = {cell: sense_training.verification_key(self.jobs[cell]) for cell in cells}
+        keys = {cell: sense_training.verification_key(self.jobs[cell], mix) for cell in cells}
         told = self._each(
             "verifications",
             {
@@ -212,6 +213,12 @@ class HeadWork:
         self.killers = replace(pool, chosen=found.ids)
         step = self.step(exam.key, "mine", name, MINER_SEED, config={"head": exam.job.key})
         self.record("killers", [step, self.planned(exam.key), *sense_mining.killer_rows(found, exam.key)])
+
+    def take_killers(self, own: ExamItems) -> None:
+        """Killers of one's own files: their items of tier 4."""
+        ids = tuple(item.id for item in own.retrieval if item.tier == KILLER)
+        if ids:
+            self.killers = replace(self.items["test"], chosen=ids)
 
     def _each(self, what: str, submits: Mapping[str, Callable[[], Any]]) -> dict[str, str | None]:
         """Run tasks, as many at a time as the settings say; name -> None, or why it gave no result."""

@@ -94,13 +94,10 @@ class SenseProtocol:
         found |= {arm.name: self._plain(arm) for arm in (*sizes(), *factorial().values())}
         found |= {one.name: one for one in self._enriched()}
         found |= {one.name: one for one in self._other_recipes()}
-        for name in ("B", "C"):
-            half = halved(CONDITIONS[name])
-            found[half.name] = self._plain(half)
-            tight = replace(half, name=f"{name}-raised", enrichment="verified")
-            found[tight.name] = SenseArm(
-                training=tight, recipe=self.recipe, verified_by="B", raised=self.raised
-            )
+        half = halved(CONDITIONS["C"])
+        found[half.name] = self._plain(half)
+        tight = replace(half, name="C-raised", enrichment="verified")
+        found[tight.name] = SenseArm(training=tight, recipe=self.recipe, verified_by="B", raised=self.raised)
         return found
 
     def _plain(self, arm: TrainingArm) -> SenseArm:

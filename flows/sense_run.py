@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,24 +15,24 @@ from flows import run_row
 from flows.run_row import Opened, open_run
 from flows.sense_heads import HeadWork
 from flows.sense_protocol import CONTROL, Cell, SenseProtocol, said
-from lab.errors import UsageError
+from lab.errors import UsageError, WorkError
 from lab.records import DecisionRow, TestResultRow
 from models.hub_base import resolve
 from models.sense_conditions import factorial, sizes
+from models.sense_items import KILLER
 from models.sense_killers import refuse_conflicts
-from models.sense_sources import bundle_counts, digest, own_items, refuse_leaks
+from models.sense_sources import ExamItems, bundle_counts, digest, own_items, refuse_leaks
 from models.sense_steps import refuse_undecidable
 from tasks import sense_analysis, sense_rows, sense_training
 from tasks.deciding import Standing, decide
-from tasks.killable import WorkError
 from tasks.sense_analysis import Exams, Question
 from tasks.shell import unwalked
 
 TEST, DEV, KILLERS = "test", "dev", "killers"
 BASELINE_SECONDS = 1800.0
 """For scoring everything that has not learned, which takes some seconds on the world's items."""
-KILLER = 4
-"""Tier of the killers in files of one's own."""
+FEWEST_LEMMAS = 5
+"""Of own items, as `stats.two_way_bootstrap` has it."""
 PUBLISHED_BUNDLES = {"A": 15_966, "B": 15_113 + 598, "C": 40_000}
 """Of the earlier study; C's is a round number there."""
 
@@ -49,13 +50,14 @@ def begin(protocol: SenseProtocol) -> SenseRun:
         Files that cannot be read or contradict themselves, splits that share a lemma or a text, with file
         and line; a home that cannot be written.
     """
-    encoder = resolve(protocol.recipe.encoder).digest if protocol.recipe.encoder else ""
+    encoder = _encoder_digest(protocol) if protocol.recipe.encoder else ""
     source = protocol.source
     try:
         refuse_leaks(source)
         own = own_items(source)
         refuse_conflicts([one for one in own.retrieval if one.tier == KILLER])
         refuse_undecidable(own.coherence)
+        refuse_few(own, source.data)
         digests = {split: digest(source, split) for split in ("train", "dev", "test")}
         items = {
             TEST: sense_training.item_set(
@@ -80,6 +82,36 @@ def begin(protocol: SenseProtocol) -> SenseRun:
     )
     heads = HeadWork(protocol=protocol, opened=opened, digests={**digests, "encoder": encoder}, items=items)
     return SenseRun(protocol=protocol, opened=opened, heads=heads)
+
+
+def _encoder_digest(protocol: SenseProtocol) -> str:
+    """Of a frozen encoder whose states are as wide as the head takes them."""
+    found = resolve(protocol.recipe.encoder)
+    file = found.directory / "config.json"
+    width = json.loads(file.read_text(encoding="utf-8")).get("hidden_size") if file.is_file() else None
+    if width is not None and width != protocol.recipe.shape.hidden:
+        raise UsageError(
+            f"{protocol.model} has states of {width} numbers, hidden is {protocol.recipe.shape.hidden}; "
+            f"add --set hidden={width}"
+        )
+    return found.digest
+
+
+def refuse_few(items: ExamItems, place: str) -> None:
+    """Nothing, if own items are of enough lemmas to say something of others.
+
+    Raises
+    ------
+    ValueError
+        For retrieval or coherence items of fewer lemmas than an interval needs.
+    """
+    for name, found in (("retrieval", items.retrieval), ("coherence", items.coherence)):
+        lemmas = {one.lemma for one in found}
+        if found and len(lemmas) < FEWEST_LEMMAS:
+            raise ValueError(
+                f"the {name} items in {place} are of {len(lemmas)} lemmas; intervals are over lemmas: give "
+                f"at least {FEWEST_LEMMAS}"
+            )
 
 
 @dataclass
@@ -149,9 +181,11 @@ class SenseRun:
         self.heads.train(cells)
         self.heads.examine(cells, DEV)
         self.heads.examine(cells, TEST)
-        if not self.protocol.source.data:
-            self.heads.mine("B" if "B" in conditions else CONTROL)
-            self.heads.examine(self.protocol.cells(conditions), KILLERS)
+        if self.protocol.source.data:
+            self.heads.take_killers(own_items(self.protocol.source))
+        else:
+            self.heads.mine("B")
+        self.heads.examine(self.protocol.cells(conditions), KILLERS)
         arms = tuple(arm.name for arm in factorial().values()) if "factorial" in self.protocol.groups else ()
         self._conclude(
             self._question(
@@ -188,14 +222,15 @@ class SenseRun:
         return sense_analysis.rows_of(self.home, self.analysis)
 
     def _contingency(self, suffix: str) -> None:
-        """Retrain the condition that failed by the step's rule, and judge it on dev alone."""
-        if self.protocol.source.bundles and suffix == "raised":
-            return  # bundles of files are taken as they are: what half the oversampling showed stands
-        failed = next(row.gate for row in reversed(self.path) if row.gate.startswith("ship_"))
-        name = f"{failed.removeprefix('ship_').upper()}-{suffix}"
+        """Retrain C, the last that failed, by the step's rule, and judge it on dev alone."""
+        name = f"C-{suffix}"
         cells = self.protocol.cells((name,))
-        self.heads.train(cells)
-        self.heads.examine(cells, DEV)
+        if self.protocol.source.bundles and self.protocol.arm(name).verified_by:
+            for cell in cells:
+                self.heads.failures[cell] = "bundles of files are taken as they are: no contexts to verify"
+        else:
+            self.heads.train(cells)
+            self.heads.examine(cells, DEV)
         self._conclude(self._question("ship", DEV, (CONTROL, name), judged=(name,)))
 
     def _halved(self) -> None:

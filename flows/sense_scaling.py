@@ -26,7 +26,7 @@ from pydantic import Field
 from flows.sense_capsule import sense_capsule
 from flows.sense_gates import GATES
 from flows.sense_heads import heads_here
-from flows.sense_protocol import SenseProtocol
+from flows.sense_protocol import MINER_SEED, SenseProtocol
 from flows.sense_run import begin
 from lab.errors import UsageError
 from lab.plan import Plan
@@ -71,7 +71,7 @@ class SenseScaling:
     groups: Annotated[tuple[Group, ...], Field(description="Comparisons beside A, B, C")] = ("oversampling",)
     world_seed: Annotated[int, Field(description="Of the world", ge=0)] = 0
     topics: Annotated[int, Field(description="Of the world", ge=5)] = 40
-    train_lemmas: Annotated[int, Field(description="Of the world", ge=1)] = 180
+    train_lemmas: Annotated[int, Field(description="Of the world", ge=10)] = 180
     test_lemmas: Annotated[int, Field(description="Of the world", ge=10)] = 60
     dev_lemmas: Annotated[int, Field(description="Of the world", ge=10)] = 20
     steps: Annotated[int, Field(description="Of training", ge=1)] = 300
@@ -81,6 +81,7 @@ class SenseScaling:
     loss: Annotated[Literal["infonce", "triplet", "hinge"], Field(description="Of every arm")] = "infonce"
     hidden: Annotated[int, Field(description="Width of token states", ge=4)] = 64
     target_penalty: Annotated[float, Field(description="Off the lemma's attention score", ge=0)] = 0.0
+    max_tokens: Annotated[int, Field(description="Of a text, by an encoder", ge=8)] = 64
     dev_every: Annotated[int, Field(description="Steps between looks at dev", ge=1)] = 50
     patience: Annotated[int, Field(description="Looks without a better state that end it", ge=1)] = 4
     per_sense: Annotated[int, Field(description="Test items a sense and tier", ge=1)] = 2
@@ -104,8 +105,10 @@ class SenseScaling:
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other, before anything runs."""
-        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise UsageError(f"seeds = {self.seeds}; name each once, from 0")
+        if len(set(self.seeds)) < len(self.seeds) or not 0 <= min(self.seeds) <= max(self.seeds) < 2**31:
+            raise UsageError(f"seeds = {self.seeds}; name each once, from 0 to 2**31 - 1")
+        if MINER_SEED in self.seeds:
+            raise UsageError(f"seed {MINER_SEED} is the one that killers are mined with; take another")
         if self.curve_seeds > len(self.seeds):
             raise UsageError(
                 f"curve_seeds = {self.curve_seeds} of {len(self.seeds)} seeds; give no more than there are"
@@ -135,6 +138,7 @@ def recipe(settings: SenseScaling) -> HeadRecipe:
         shape=HeadShape(hidden=settings.hidden, target_penalty=settings.target_penalty),
         lookup="hashed" if words == "hashed" else "learned",
         encoder="" if settings.model in ("learned", "hashed") else settings.model,
+        max_tokens=settings.max_tokens,
         dev_every=settings.dev_every,
         patience=settings.patience,
         threshold=settings.top1,

@@ -10,6 +10,14 @@ class UsageError(ValueError):
     """Bad input from a person; the command line prints the message alone and exits 2."""
 
 
+class WorkError(RuntimeError):
+    """Work in a process of its own that gave no result; the message says why."""
+
+
+class TimeLimitError(WorkError):
+    """Work that was killed at its time limit."""
+
+
 def unknown(kind: str, found: str, allowed: Iterable[str]) -> UsageError:
     """The error for a name that does not exist, nearest valid names first.
 

@@ -35,6 +35,8 @@ EASY_MIX, HARD_MIX = (0.97, 0.03, 0.0), (0.85, 0.12, 0.03)
 """Shares of tiers 1, 2 and 3 among sentences."""
 FLAT, WEIGHTED = (1, 1, 1), (1, 2, 4)
 """How often a bundle of tier 1, 2 and 3 is drawn in a round."""
+MOST_DRAWS = 10_000
+"""For negatives of other lemmas and topics."""
 POOL = 2
 """Contexts proposed for each that "verified" is to take."""
 
@@ -319,8 +321,13 @@ def _others(
     rng: random.Random,
 ) -> list[TextItem]:
     found: dict[str, TextItem] = {}
-    while len(found) < MOST_NEGATIVES:
+    for _ in range(MOST_DRAWS):
+        if len(found) == MOST_NEGATIVES:
+            return list(found.values())
         drawn = rng.choice(senses)
         if drawn.lemma != sense.lemma and drawn.topic != sense.topic:
             found.setdefault(drawn.lemma, rng.choice(by_sense[drawn.id]))
-    return list(found.values())
+    raise ValueError(
+        f"no {MOST_NEGATIVES} other lemmas of other topics than {sense.id!r} in {MOST_DRAWS} draws; give the "
+        "world more lemmas or topics"
+    )

@@ -19,6 +19,8 @@ from models.sense_texts import Network, Numbering, Read, Texts
 from models.sense_tokens import Marked, marked, words_of
 from models.sense_training import cosines, questions
 
+FEW = 5
+"""Fewer items than this may all be of one place by chance."""
 DIGITS = 6
 """Of scores that are kept; float32 has no more."""
 
@@ -153,7 +155,7 @@ def decisions(network: Network, read: Read, items: Sequence[CoherenceItem]) -> l
     Raises
     ------
     ValueError
-        When a sense has neither an example nor a gloss, or all senses tie in every context.
+        When a sense has neither an example nor a gloss, or all are decided for one place of it.
     """
     numbers = Numbering()
     contexts = [[numbers.number(marked(one)) for one in item.contexts] for item in items]
@@ -169,8 +171,15 @@ def decisions(network: Network, read: Read, items: Sequence[CoherenceItem]) -> l
         differ = differ or bool((alike.amax(1) > alike.amin(1)).any())
         nearest = alike.argmax(1)
         found.append([item.inventory[int(place)].sense_id for place in nearest])
-    if found and not differ:
-        raise ValueError(f"all senses tie in each of {len(found)} items; a constant scorer decides nothing")
+    places = {
+        [sense.sense_id for sense in item.inventory].index(one)
+        for item, own in zip(items, found, strict=True)
+        for one in own
+    }
+    if found and (not differ or (len(places) == 1 and len(found) >= FEW)):
+        raise ValueError(
+            f"all {len(found)} items are decided for the same place; a constant scorer decides nothing"
+        )
     return found
 
 

@@ -21,6 +21,8 @@ from torch.nn import functional
 
 from models.sense_recipe import HeadShape
 
+LEAST_WEIGHT = 1e-12
+"""Under the logarithm of the entropy."""
 INIT_SD = 0.02
 """Of embeddings. Chosen on dev: with .1 the words keep their random vectors and B stays near .30."""
 
@@ -127,7 +129,7 @@ def attention_entropy(w: Tensor) -> Tensor:
     >>> round(float(attention_entropy(torch.tensor([0.5, 0.5, 0.0]))), 4)
     0.6931
     """
-    each: Tensor = torch.special.entr(w)
+    each: Tensor = -w * w.clamp(min=LEAST_WEIGHT).log()  # entr has an infinite slope at the padding's 0
     return each.sum(-1)
 
 

@@ -8,12 +8,13 @@ and line to what is said here. Nothing here needs torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 MOST_NEGATIVES = 3
 """Of one kind in a bundle."""
-TIERS = (1, 2, 3, 4)
+KILLER = 4
+TIERS = (1, 2, 3, KILLER)
 """1 is easy, 3 hard; 4 are killers, mined with another seed's model."""
 
 
@@ -214,6 +215,11 @@ class CoherenceItem:
         yield from self.contexts
         for sense in self.inventory:
             yield from sense.examples
+
+
+def without_killers(items: Sequence[RetrievalItem]) -> list[RetrievalItem]:
+    """The items that are no killers, which are asked and reported on their own."""
+    return [item for item in items if item.tier != KILLER]
 
 
 def check_tier(tier: int | None) -> None:

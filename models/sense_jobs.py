@@ -23,22 +23,20 @@ from models.sense_danger import danger_scores, tiered
 from models.sense_encoder import target_means, token_states
 from models.sense_enrichment import Enrichment, labelled
 from models.sense_exam import examine
-from models.sense_items import Bundle, CoherenceItem, RetrievalItem, TextItem
-from models.sense_probes import mining_items, topic_scorer
+from models.sense_items import Bundle, CoherenceItem, RetrievalItem, TextItem, without_killers
+from models.sense_probes import mining_items, topic_scorer, watched_items
 from models.sense_recipe import HeadRecipe, recipe_of
 from models.sense_shortcuts import shortcuts
 from models.sense_sources import SenseSource, exam_items, training
 from models.sense_steps import expected_right, steps_of
 from models.sense_texts import Network, Numbering, Read, Texts
-from models.sense_tokens import Marked, Vocabulary, marked, vocabulary
+from models.sense_tokens import FIRST, Marked, Vocabulary, marked, vocabulary
 from models.sense_training import new_network, questions, train
 from models.sense_world import WorldSpec, world
 
 Report = Callable[[dict[str, Any]], None]
 ExamSplit = Literal["dev", "test", "mining"]
 WEIGHTS = "head.safetensors"
-WATCHED = 1
-"""Dev items a sense and tier that training looks at; the exam on dev asks more."""
 SCORE_DIGITS = 9
 
 
@@ -70,10 +68,17 @@ def train_head(
     if found is not None:
         return dict(found["facts"])
     told, taught = _source(source), recipe_of(recipe)
-    made = _training(told, TrainingArm(**_tuples(arm)), seed, mislabelled, _accept(verifier), taught.encoder)
+    made = _training(
+        told,
+        TrainingArm(**_tuples(arm)),
+        seed,
+        mislabelled,
+        _accept(verifier),
+        (taught.encoder, taught.max_tokens),
+    )
     known = None if taught.encoder else vocabulary(made.texts, taught.lookup, buckets=taught.buckets)
     read = reader(taught, known)
-    watched = questions(_items(told, "dev", WATCHED, 1)[0], read)
+    watched = questions(_watched(told), read)
     trained = train(made, taught, read, watched, seed=seed)
     facts = {
         "looks": [asdict(one) for one in trained.looks],
@@ -117,7 +122,9 @@ def examine_head(
     torch.set_num_threads(1)
     network, read = load_head(Path(directory))
     retrieval, coherence = _items(_source(source), split, per_sense, per_lemma)
-    if chosen is not None:
+    if chosen is None:
+        retrieval = without_killers(retrieval)
+    else:
         wanted = set(chosen)
         retrieval, coherence = [item for item in retrieval if item.id in wanted], []
     return dict(examine(network, read, retrieval, coherence))
@@ -145,6 +152,7 @@ def score_baselines(
     torch.set_num_threads(1)
     told = _source(source)
     retrieval, coherence = _items(told, split, per_sense, per_lemma)
+    retrieval = without_killers(retrieval)
     networks = _untrained(told, TrainingArm(**_tuples(arm)), seed, recipe_of(recipe))
     found: dict[str, Any] = {"scores": {}, "coherence": {}, "roles": {}}
 
@@ -160,9 +168,7 @@ def score_baselines(
         score("shortcut", shortcuts(retrieval))
         if not told.data:
             score("ceiling", {"topics_known": topic_scorer(world(told.world))})
-    asked = []
-    if all(sense.examples for item in coherence for sense in item.inventory):  # glosses have no span
-        asked = [step.asked for item in coherence for step in steps_of(item)]
+    asked = [step.asked for item in coherence for step in steps_of(item)]
     if asked:
         deciding = {**baselines(asked), **_by_vector(networks, asked)}
         if not told.data:
@@ -217,7 +223,7 @@ def reader(recipe: HeadRecipe, known: Vocabulary | None) -> Read:
         return Read(vocabulary=known)
 
     def ask(texts: Sequence[Marked]) -> Texts:
-        found = token_states([_item(one) for one in texts], recipe.encoder)
+        found = token_states([_item(one) for one in texts], recipe.encoder, max_tokens=recipe.max_tokens)
         return Texts(states=found.states, mask=found.mask, target=found.target, known=1.0)
 
     return Read(vocabulary=None, encoder=ask)
@@ -259,9 +265,9 @@ def _loaded(place: str, digest: str) -> tuple[Network, Read]:
     recipe = recipe_of(body["recipe"])
     known = None
     if body["words"] is not None:
-        empty = vocabulary((), recipe.lookup, buckets=recipe.buckets)
-        words = MappingProxyType({word: empty.size + at for at, word in enumerate(body["words"])})
-        known = Vocabulary(lookup=recipe.lookup, size=empty.size + len(words), places=words)
+        words = MappingProxyType({word: FIRST + at for at, word in enumerate(body["words"])})
+        size = FIRST + (recipe.buckets if recipe.lookup == "hashed" else len(words))
+        known = Vocabulary(lookup=recipe.lookup, size=size, places=words)
     network = Network(recipe.shape, None if known is None else known.size)
     network.load_state_dict(load_file(Path(place, WEIGHTS)))
     return network.eval(), reader(recipe, known)
@@ -288,7 +294,7 @@ def _training(
     seed: int,
     mislabelled: float,
     accept: Accept | None,
-    encoder: str,
+    encoder: tuple[str, int],
 ) -> TrainingSet:
     if accept is None:
         return _remembered(source, arm, seed, mislabelled, encoder)
@@ -297,16 +303,16 @@ def _training(
 
 @lru_cache(maxsize=8)
 def _remembered(
-    source: SenseSource, arm: TrainingArm, seed: int, mislabelled: float, encoder: str
+    source: SenseSource, arm: TrainingArm, seed: int, mislabelled: float, encoder: tuple[str, int]
 ) -> TrainingSet:
-    by_danger = partial(_by_danger, encoder) if encoder else None
+    by_danger = partial(_by_danger, *encoder) if encoder[0] else None
     return training(source, arm, seed, mislabelled=mislabelled, by_danger=by_danger)
 
 
-def _by_danger(encoder: str, bundles: Sequence[Bundle]) -> tuple[Bundle, ...]:
+def _by_danger(encoder: str, max_tokens: int, bundles: Sequence[Bundle]) -> tuple[Bundle, ...]:
     """Tiers of bundles by an encoder's cosines of their lemmas' states."""
     texts = list(dict.fromkeys(text for one in bundles for text in one.texts()))
-    means = target_means(token_states(texts, encoder)).numpy()
+    means = target_means(token_states(texts, encoder, max_tokens=max_tokens)).numpy()
     return tiered(bundles, danger_scores(bundles, dict(zip(texts, means, strict=True))))
 
 
@@ -318,6 +324,13 @@ def _cached_items(
         return mining_items(world(source.world), per_sense=per_sense), ()
     found = exam_items(source, split, per_sense=per_sense, per_lemma=per_lemma)
     return found.retrieval, found.coherence
+
+
+def _watched(source: SenseSource) -> list[RetrievalItem]:
+    """Dev items that training looks at; one's own dev bundles where there are any."""
+    if source.has_dev:
+        return _items(source, "dev", 1, 1)[0]
+    return list(watched_items(world(source.world)))
 
 
 def _items(
@@ -343,7 +356,9 @@ def _untrained(
     source: SenseSource, arm: TrainingArm, seed: int, recipe: HeadRecipe
 ) -> dict[str, tuple[Network, Read]]:
     """The head as it starts, and its token states averaged."""
-    made = _training(source, replace(arm, enrichment="none"), seed, 0.0, None, recipe.encoder)
+    made = _training(
+        source, replace(arm, enrichment="none"), seed, 0.0, None, (recipe.encoder, recipe.max_tokens)
+    )
     known = None if recipe.encoder else vocabulary(made.texts, recipe.lookup, buckets=recipe.buckets)
     read = reader(recipe, known)
     texts = read([marked(made.texts[0])])

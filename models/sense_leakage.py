@@ -140,12 +140,23 @@ def refuse_shared(splits: Mapping[str, Sequence[PlacedText]], *, threshold: floa
     lemmas: dict[str, tuple[str, PlacedText]] = {}
     for split, texts in splits.items():
         for text in texts:
-            before = lemmas.setdefault(text.lemma, (split, text))
+            before = lemmas.setdefault(text.lemma.strip().casefold(), (split, text))
             if before[0] != split:
                 raise ValueError(
                     f"{text.where}: lemma {text.lemma!r} of split {split!r} is in split {before[0]!r} "
                     f"too, at {before[1].where}; splits are by lemma"
                 )
+    refuse_shared_texts(splits, threshold=threshold)
+
+
+def refuse_shared_texts(splits: Mapping[str, Sequence[PlacedText]], *, threshold: float = NEAR) -> None:
+    """Nothing, if no split shares a text with another.
+
+    Raises
+    ------
+    ValueError
+        With both places of the first pair, and how many there are.
+    """
     found = shared_texts(splits, threshold=threshold)
     if found:
         raise ValueError(

@@ -27,6 +27,8 @@ EXAMPLES = 3
 """Contexts of each sense that a prototype is taken from."""
 MINING_SEED = 1
 """Of the items that killers are mined from; those of the test have seed 0."""
+WATCHED_SEED = 2
+"""Of the dev items that training looks at; those that dev is judged on have seed 0."""
 
 
 def retrieval_items(
@@ -79,6 +81,11 @@ def mining_items(ours: World, *, per_sense: int = 2) -> tuple[RetrievalItem, ...
     False
     """
     return retrieval_items(ours, "test", per_sense=per_sense, seed=MINING_SEED)
+
+
+def watched_items(ours: World) -> tuple[RetrievalItem, ...]:
+    """Items of the dev lemmas that training looks at: other sentences than those dev is judged on."""
+    return retrieval_items(ours, "dev", per_sense=1, seed=WATCHED_SEED)
 
 
 def coherence_items(

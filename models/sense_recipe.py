@@ -71,6 +71,8 @@ class HeadRecipe:
     """Of hashed words."""
     encoder: str = ""
     """Directory or hub id of a frozen encoder; empty: words are looked up."""
+    max_tokens: int = 64
+    """Of a text that an encoder reads; longer ones are cut, a target beyond is refused."""
     dev_every: int = 50
     """Steps between looks at dev."""
     patience: int = 4
@@ -80,7 +82,7 @@ class HeadRecipe:
 
     def __post_init__(self) -> None:
         """Refuse what trains nothing."""
-        for name in ("steps", "batch", "dev_every", "patience"):
+        for name in ("steps", "batch", "dev_every", "patience", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "temperature"):

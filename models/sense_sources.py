@@ -33,7 +33,7 @@ from models.sense_files import (
     read_retrieval,
 )
 from models.sense_items import Bundle, CoherenceItem, RetrievalItem, TextItem
-from models.sense_leakage import PlacedText, placed, refuse_shared
+from models.sense_leakage import PlacedText, placed, refuse_shared, refuse_shared_texts
 from models.sense_probes import coherence_items, retrieval_items
 from models.sense_world import SPLITS, Split, WorldSpec, world
 
@@ -76,6 +76,11 @@ class SenseSource:
         False
         """
         return bool(self.data or self.bundles)
+
+    @property
+    def has_dev(self) -> bool:
+        """Whether dev is read from a file."""
+        return bool(self.data) and (Path(self.data) / DEV_FILE).is_file()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,13 +245,14 @@ def refuse_leaks(source: SenseSource) -> None:
     >>> refuse_leaks(SenseSource(world=WorldSpec(train_lemmas=20, test_lemmas=10, dev_lemmas=10)))
     """
     dev = _files(source, "dev")
-    refuse_shared(
-        {
-            "train": list(_train_texts(source)),
-            "dev": read_bundles(dev[DEV_FILE]).texts() if dev else _world_texts(source, "dev"),
-            "test": _test_texts(source),
-        }
-    )
+    splits: dict[str, Sequence[PlacedText]] = {
+        "train": list(_train_texts(source)),
+        "dev": read_bundles(dev[DEV_FILE]).texts() if dev else _world_texts(source, "dev"),
+        "test": _test_texts(source),
+    }
+    refuse_shared_texts(splits)
+    for own in (True, False):  # a pseudo-lemma of the world may be a word of one's own files
+        refuse_shared({name: splits[name] for name in SPLITS if bool(_files(source, name)) == own})
 
 
 def _files(source: SenseSource, split: Split) -> dict[str, Path]:

@@ -1,9 +1,9 @@
 """Coherence items asked of any scorer of candidates: which of the lemma's senses is each context nearest to?
 
-A context becomes a query, the examples of all senses its candidates; a sense's score is the mean over its
-examples. The item that a scorer sees holds the gold sense, so a scorer could read it: `with_other_answers`
-gives the same contexts under other golds, and decisions that change with them are no decisions
-(`stats.coherence`). Nothing here needs torch.
+A context becomes a query, the examples and glosses of all senses its candidates, a gloss as in a dictionary:
+"bark: the cry of a dog". A sense's score is the mean over its own. The item that a scorer sees holds the gold
+sense, so a scorer could read it: `with_other_answers` gives the same contexts under other golds, and what
+changes with them is no decision (`stats.coherence`). Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.sense_baselines import Scorer
-from models.sense_items import CoherenceItem, RetrievalItem
+from models.sense_items import CoherenceItem, RetrievalItem, Sense, TextItem
 
 SAME = 1e-12
 """Means this near are equal: the mean of n equal scores differs from them by rounding."""
@@ -26,7 +26,7 @@ class Step:
     """One context, to be decided among the examples of its lemma's senses."""
 
     asked: RetrievalItem
-    """The context against every example of every sense."""
+    """The context against every example and gloss of every sense."""
     senses: tuple[str, ...]
     """Of the inventory, in order."""
 
@@ -37,15 +37,10 @@ def steps_of(item: CoherenceItem) -> tuple[Step, ...]:
     Raises
     ------
     ValueError
-        When a sense of the inventory has no example: there is nothing to compare with.
+        When there is no inventory, or a sense of it has neither example nor gloss.
     """
-    bare = [sense.sense_id for sense in item.inventory if not sense.examples]
-    if bare or not item.inventory:
-        raise ValueError(
-            f"coherence item {item.id!r}: {f'sense {bare[0]!r} has no example' if bare else 'no inventory'}; "
-            "texts are compared with examples, give each sense at least 1"
-        )
-    shown = tuple(one for sense in item.inventory for one in sense.examples)
+    refuse_undecidable([item])
+    shown = tuple(one for sense in item.inventory for one in _shown(item.lemma, sense))
     known = tuple(sense.sense_id for sense in item.inventory)
     return tuple(
         Step(
@@ -83,6 +78,16 @@ def refuse_undecidable(items: Sequence[CoherenceItem]) -> None:
             )
 
 
+def _shown(lemma: str, sense: Sense) -> tuple[TextItem, ...]:
+    """A sense's examples, then its gloss after the lemma."""
+    if not sense.gloss.strip():
+        return sense.examples
+    entry = TextItem(
+        text=f"{lemma}: {sense.gloss}", span=(0, len(lemma)), surface=lemma, sense_id=sense.sense_id
+    )
+    return (*sense.examples, entry)
+
+
 def expected_right(score: Scorer, items: Sequence[CoherenceItem]) -> list[float]:
     """Contexts of each item that a scorer decides rightly, ties shared: of k best senses each counts 1 / k.
 
@@ -104,7 +109,7 @@ def expected_right(score: Scorer, items: Sequence[CoherenceItem]) -> list[float]
 
 
 def sense_means(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]], step: Step) -> list[float]:
-    """Mean score of each sense's examples."""
+    """Mean score of each sense's examples and gloss."""
     of = [one.sense_id for one in step.asked.candidates]
     return [
         float(np.mean([score for score, sense in zip(scores, of, strict=True) if sense == wanted]))

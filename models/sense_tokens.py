@@ -65,7 +65,7 @@ class Vocabulary:
     size: int
     """Rows of the table of embeddings."""
     places: Mapping[str, int]
-    """Word -> number, of learned words; empty when hashed."""
+    """Word of the training texts -> number; hashed words are not looked up by it, only known."""
 
     def numbers(self, word: str) -> tuple[int, ...]:
         """Rows of a word; its state is their mean.
@@ -88,7 +88,7 @@ class Encoded:
     target: NDArray[np.bool_]
     """(N, T)"""
     known: float
-    """Share of words, targets apart, that are not `UNKNOWN`; 1 for texts without other words."""
+    """Share of words, targets apart, that the training texts hold; 1 for texts without other words."""
 
 
 def marked(item: TextItem) -> Marked:
@@ -114,7 +114,7 @@ def words_of(one: Marked) -> Words:
 
 
 def vocabulary(texts: Iterable[TextItem], lookup: Lookup, *, buckets: int = 4096) -> Vocabulary:
-    """Words of training texts numbered in order of first occurrence, or hashed ones, which need no texts.
+    """Words of training texts numbered in order of first occurrence, or hashed ones, which any word has.
 
     >>> bank = TextItem(text="old bank", span=(4, 8), surface="bank", sense_id="1")
     >>> known = vocabulary([bank], "learned")
@@ -126,19 +126,18 @@ def vocabulary(texts: Iterable[TextItem], lookup: Lookup, *, buckets: int = 4096
     ValueError
         For another way of looking up, or fewer than 2 buckets.
     """
-    if lookup == "hashed":
-        if buckets < 2:
-            raise ValueError(f"{buckets} buckets; give at least 2")
-        return Vocabulary(lookup=lookup, size=FIRST + buckets, places=MappingProxyType({}))
-    if lookup != "learned":
+    if lookup not in ("learned", "hashed"):
         raise ValueError(f"unknown lookup {lookup!r}; allowed are learned, hashed")
+    if buckets < 2:
+        raise ValueError(f"{buckets} buckets; give at least 2")
     places: dict[str, int] = {}
     for item in texts:
         read = words_of(marked(item))
         for word, is_target in zip(read.words, read.target, strict=True):
             if not is_target:
                 places.setdefault(word, FIRST + len(places))
-    return Vocabulary(lookup=lookup, size=FIRST + len(places), places=MappingProxyType(places))
+    size = FIRST + (buckets if lookup == "hashed" else len(places))
+    return Vocabulary(lookup=lookup, size=size, places=MappingProxyType(places))
 
 
 def encode(texts: Sequence[Words], known: Vocabulary) -> Encoded:
@@ -164,7 +163,7 @@ def encode(texts: Sequence[Words], known: Vocabulary) -> Encoded:
             rows[n, t, : len(numbers)] = numbers
             target[n, t] = is_target
             others += not is_target
-            new += numbers == (UNKNOWN,)
+            new += not is_target and word not in known.places
     return Encoded(rows=rows, target=target, known=1.0 - new / others if others else 1.0)
 
 

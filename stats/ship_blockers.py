@@ -341,6 +341,8 @@ def _tier1(
     d = difference(ours.top1, theirs.top1, (evidence.condition, evidence.control))
     found = two_way(_crossed_metric(evidence, "top1", d, first), rng=rng, resamples=resamples)
     low, high = found.interval(2.0 * limits.alpha)
+    if found.is_constant and found.estimate >= 0.0:  # the same answers: nothing was lost
+        return replace(bare, estimate=found.estimate, n=found.seeds, verdict="DETECTED", reason=found.reason)
     held = low is not None and low > -limits.tier1_margin
     return replace(
         bare,

@@ -6,7 +6,7 @@ condition ships is decided over seeds (`stats.ship_blockers`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +28,7 @@ def one_head_rows(
     *,
     rng: np.random.Generator,
     limits: Limits | None = None,
+    audit: Sequence[TestRow] = (),
 ) -> list[TestRow]:
     """Every blocker of one head, and the verdict last.
 
@@ -37,6 +38,8 @@ def one_head_rows(
         Contrast of the rows.
     ours, baselines, control : Outcomes
         (1, items) arrays; the control is the head of condition A and the same seed, None for A itself.
+    audit : sequence of TestRow
+        Checks of the items, such as `stats.shortcut_audit.shortcut_rows`, which the verdict asks too.
 
     Returns
     -------
@@ -79,6 +82,7 @@ def one_head_rows(
     rows.append(_collapse(bare, ours))
     if control is not None:
         rows.append(_tier1(bare, test, ours, control, limits, rng))
+    rows += [replace(row, family=FAMILY) for row in audit if row.role == "decides"]
     return [*rows, ship_verdict(rows, name)]
 
 
@@ -106,6 +110,9 @@ def _better(
         return [replace(row, reason="no baseline was scored")]
     rows = []
     for name, baseline in baselines.items():
+        if all(getattr(baseline, metric) is None for metric in METRICS):
+            row = replace(bare, hypothesis="better_than_baseline", contrast=f"{bare.contrast}-{name}")
+            rows.append(replace(row, verdict="INVALID", reason=f"{name} was not scored"))
         for metric in METRICS:
             mine, theirs = getattr(ours, metric), getattr(baseline, metric)
             if mine is None or theirs is None:

@@ -68,7 +68,8 @@ def shortcut_rows(
         reason="undefined",
     )
     if not shortcuts:
-        return [replace(bare, verdict="INVALID", reason="no shortcut was audited")]
+        none = replace(bare, contrast=condition or "no shortcut", verdict="INVALID")
+        return [replace(none, reason="no shortcut was audited")]
     rows = []
     for name, shortcut in shortcuts.items():
         above = np.asarray(shortcut.hits, dtype=np.float64) - np.asarray(shortcut.chance, dtype=np.float64)

@@ -118,6 +118,12 @@ class TwoWay:
     reason: str | None = None
     """Why there is neither interval nor p."""
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether there were enough seeds and lemmas, and nothing varied over them."""
+        enough = self.seeds >= FEWEST_SEEDS and self.lemmas >= FEWEST_LEMMAS
+        return self.se is None and enough
+
     def p_greater(self, null: float = 0.0) -> float | None:
         """One-sided p of "at most null": small where the mean lies above it."""
         return None if self.se is None else self._tail((self.estimate - null) / self.se, 1.0)

@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from lab.errors import TimeLimitError, WorkError
+
 ALARM_SLACK_SECONDS = 30.0
 """The worker's own alarm comes this much after the caller's limit, in case the caller is stopped."""
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -31,14 +33,6 @@ _MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
 }
 """glibc then keeps what a training step frees and does not fault it in again: 8 % of a step."""
-
-
-class WorkError(RuntimeError):
-    """A call that gave no result; the message says why."""
-
-
-class TimeLimitError(WorkError):
-    """A call was killed at its time limit."""
 
 
 class Worker:

@@ -15,7 +15,7 @@ from lab.fingerprint import code, fingerprint
 from lab.products import Products
 from models.sense_conditions import FACTORS
 from stats.factorial import analyse_factorial
-from stats.retrieval import killer_share
+from stats.retrieval import COLLAPSED, killer_share, margins
 from stats.rows import FloatArray, TestRow
 from stats.scaling_rows import scaling_rows
 from stats.sense_rows import PAIRS, analyse_contrasts, legacy_rows, tier_rows
@@ -31,6 +31,8 @@ KIND = "sense_analysis"
 FAMILY = "sense_scaling"
 CONTROL = "A"
 PUBLISHED = (42, 123, 456)
+LEAST_KNOWN = 0.5
+"""Share of the words asked that a head must have read in training; in the world they know .94 and more."""
 Exams = Mapping[str, Mapping[int, str]]
 """Arm -> seed -> product of its exam."""
 
@@ -138,6 +140,22 @@ class _Study:
                 self.found[arm] = answers(home, [exams[seed] for seed in sorted(exams)], self.items)
             except ValueError as error:
                 self.broken[arm] = str(error)
+        if question.kind in ("compare", "curve"):  # the blockers have a row of their own for it
+            self._leave_out_the_unfit()
+
+    def _leave_out_the_unfit(self) -> None:
+        """Arms that answer without having learned: a collapsed seed, or texts of words they never read."""
+        for arm, one in list(self.found.items()):
+            if one.known is not None and one.known < LEAST_KNOWN:
+                why = (
+                    f"its heads know {one.known:.0%} of the words asked; train on texts of the same language"
+                )
+            elif one.ranked is not None and (fallen := _collapsed(one.ranked.margin)):
+                why = f"{fallen} of {len(one.ranked.margin)} seeds collapsed, margins within {COLLAPSED:g}"
+            else:
+                continue
+            self.broken[arm] = why
+            del self.found[arm]
 
     @property
     def unlearned(self) -> Unlearned:
@@ -156,6 +174,11 @@ class _Study:
             if value is not None:
                 found[arm] = value
         return found
+
+
+def _collapsed(margin: FloatArray) -> int:
+    """Seeds whose margins have no spread to speak of."""
+    return sum(bool(margins(own).collapsed) for own in margin)
 
 
 def sound(study: _Study) -> list[TestRow]:
@@ -325,7 +348,7 @@ def ship(study: _Study) -> list[TestRow]:
 
 
 def one_head(study: _Study) -> list[TestRow]:
-    """Blockers of one head alone; shortcuts are of the items and judged with them."""
+    """Blockers of one head alone, and the audit of the items it was asked."""
     [arm] = study.question.judged
     if study.broken:
         raise ValueError("; ".join(f"{name}: {why}" for name, why in study.broken.items()))
@@ -337,6 +360,7 @@ def one_head(study: _Study) -> list[TestRow]:
         None if arm == CONTROL else study.outcomes(CONTROL),
         rng=study.rng,
         limits=study.limits,
+        audit=sound(study),
     )
 
 

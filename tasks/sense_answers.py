@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lab.products import Products
-from models.sense_items import CoherenceItem, RetrievalItem
+from models.sense_items import CoherenceItem, RetrievalItem, without_killers
 from models.sense_probes import mining_items
 from models.sense_world import world
 from stats.coherence import Coherence, coherence
@@ -76,6 +76,8 @@ class Answers:
     """One a seed; empty where there are no coherence items."""
     entropy: FloatArray | None
     """(S, I) H(w) / ln T of the query."""
+    known: float | None
+    """Least share, over seeds, of the words asked that the training texts hold; None without items."""
 
     @property
     def outcomes(self) -> Outcomes:
@@ -104,7 +106,10 @@ def asked(items: ItemSet) -> Asked:
         found = every if items.chosen is None else tuple(i for i in every if i.id in set(items.chosen))
         return Asked(retrieval=found, coherence=())
     both = items_of(items)
-    return Asked(retrieval=both.retrieval, coherence=both.coherence)
+    if items.chosen is not None:
+        wanted = set(items.chosen)
+        return Asked(retrieval=tuple(i for i in both.retrieval if i.id in wanted), coherence=())
+    return Asked(retrieval=tuple(without_killers(both.retrieval)), coherence=both.coherence)
 
 
 def answers(home: Path, keys: Sequence[str], items: Asked) -> Answers:
@@ -141,7 +146,13 @@ def answers_of(bodies: Sequence[Mapping[str, Any]], items: Asked) -> Answers:
     )  # fmt: skip
     entropy = [[one["entropy"] for one in body["attention"]] for body in bodies]
     defined = bool(items.retrieval) and all(value is not None for row in entropy for value in row)
-    return Answers(ranked=found, coherences=decided, entropy=np.array(entropy) if defined else None)
+    return Answers(ranked=found, coherences=decided, entropy=np.array(entropy) if defined else None,
+                   known=_least_known(bodies))  # fmt: skip
+
+
+def _least_known(bodies: Sequence[Mapping[str, Any]]) -> float | None:
+    shares = [body["known"] for body in bodies if body.get("known") is not None]
+    return min(shares) if shares else None
 
 
 def _padded(scores: Sequence[Sequence[float]], items: Asked) -> FloatArray:

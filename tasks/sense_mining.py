@@ -49,7 +49,7 @@ def thresholds(home: Path, job: HeadJob) -> Chosen:
     ValueError
         When no thresholds tell genuine from stray contexts.
     """
-    body = _cosines(home, verification_key(job))["calibration"]
+    body = _cosines(home, verification_key(job, MIX))["calibration"]
     found = calibrate(body["cosine"], body["gap"], body["genuine"])
     if found.cosine is None or found.gap is None:
         raise ValueError(f"no thresholds for new contexts: {found.reason}")

@@ -247,7 +247,7 @@ def examine_head(home: str, what: str, exam: HeadExam, seconds: float, key: str)
 
 def baselines_key(items: ItemSet, job: HeadJob) -> str:
     """What the scores of all that has not learned are filed under; `job` gives the untrained head."""
-    return fingerprint([items.config, job.config, baseline_code()])
+    return fingerprint([items.config, bool(items.source.data), job.config, baseline_code()])
 
 
 def _has_scores(home: Path, parameters: Mapping[str, Any]) -> bool:
@@ -284,9 +284,9 @@ def score_baselines(home: str, items: ItemSet, job: HeadJob, seconds: float, key
     return key
 
 
-def verification_key(job: HeadJob) -> str:
-    """What a head's cosines of labelled contexts are filed under."""
-    return fingerprint(["verification", job.key, exam_code()])
+def verification_key(job: HeadJob, mix: Sequence[float]) -> str:
+    """What a head's cosines of labelled contexts of a mix of tiers are filed under."""
+    return fingerprint(["verification", job.key, list(mix), exam_code()])
 
 
 def _has_cosines(home: Path, parameters: Mapping[str, Any]) -> bool:

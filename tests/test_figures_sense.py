@@ -178,20 +178,20 @@ def test_the_path_stands_in_the_order_of_its_gates_with_each_analysis_of_its_own
     frame = rows("contingency")
     steps = [row[:3] for row in frame.select("gate", "condition", "split").unique(maintain_order=True).rows()]
     assert steps == [
-        ("ship_b", "B", "test"), ("halved", "B-halved", "dev"), ("raised", "B-raised", "dev"),
-        ("fallback", "A", "test"),
+        ("ship_b", "B", "test"), ("ship_c", "C", "test"), ("halved", "C-halved", "dev"),
+        ("raised", "C-raised", "dev"), ("fallback", "A", "test"),
     ]  # fmt: skip
-    assert frame["metric"].to_list() == 4 * ["top1", "top3", "coherence"]
+    assert frame["metric"].to_list() == 5 * ["top1", "top3", "coherence"]
     found = analyses(TOLD)["halved"]()
     reached = {row.metric: row.estimate for row in found if row.hypothesis == "threshold"}
     halved = frame.filter(pl.col("gate") == "halved")
     assert halved["estimate"].to_list() == [reached[name] for name in halved["metric"]]
     svg = svg_of(FIGURES["contingency"], frame)
-    assert ">B-halved on dev: fails<" in svg
+    assert ">C-halved on dev: fails<" in svg
     lost = frame.with_columns(
         estimate=None, beyond=None, beyond_low=None, beyond_high=None, reason=pl.lit("not measured")
     ).cast(dict.fromkeys(("estimate", "beyond", "beyond_low", "beyond_high"), pl.Float64))
-    assert svg_of(FIGURES["contingency"], lost).count(">no number: not measured<") == 12
+    assert svg_of(FIGURES["contingency"], lost).count(">no number: not measured<") == 15
 
 
 def test_the_ladder_has_every_scorer_in_order_with_intervals_where_there_are_any(rows: Rows) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lab.errors import TimeLimitError, WorkError
 from tasks import killable
-from tasks.killable import TimeLimitError, Worker, WorkError, worker
+from tasks.killable import Worker, worker
 from tests.ladder_command import ROOT
 
 

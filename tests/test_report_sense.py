@@ -199,11 +199,11 @@ def test_the_views_say_what_each_head_reached_and_what_each_blocker_found(lab: S
     assert heads["reason"].null_count() == 3
     blockers = lab.read("SELECT condition, split FROM ship_blockers WHERE blocker = 'ship'")
     assert set(blockers.rows()) == {
-        ("A", "test"), ("B", "test"), ("C", "test"), ("B-halved", "dev"), ("B-raised", "dev")
+        ("A", "test"), ("B", "test"), ("C", "test"), ("C-halved", "dev"), ("C-raised", "dev")
     }  # fmt: skip
     [tier1] = lab.read(
         "SELECT against, threshold, asks FROM ship_blockers WHERE blocker = 'tier1_non_inferior' "
-        "AND condition = 'B-halved'"
+        "AND condition = 'C-halved'"
     ).rows()
     assert tier1 == ("A", -0.02, "low above")
     lost = broken.read("SELECT arm, seed, split, top1, reason FROM sense_scaling WHERE reason IS NOT NULL")

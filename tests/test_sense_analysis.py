@@ -392,3 +392,35 @@ def test_dev_is_judged_under_another_family(tmp_path: Path) -> None:
     dev = item_set(SOURCE, "dev", per_sense=1, per_lemma=1)
     rows = answered(tmp_path, study(tmp_path, "ship", of=dev))
     assert {one.family for one in rows} == {"ship, dev"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"known": 0.01}, "its heads know 1% of the words asked"),
+        ({"scores": [[1e-4 * x for x in own] for own in exam(42, 1.6)["scores"]]}, "1 of .* seeds collapsed"),
+    ],
+)
+def test_heads_that_have_not_learned_are_compared_with_nothing(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    question = study(tmp_path, "compare")
+    key = question.exams["B"][min(question.exams["B"])]
+    Products(tmp_path, EXAM).write(key, Products(tmp_path, EXAM).read(key) | changes)
+    found = deciding(answered(tmp_path, question))
+    assert [found[name].verdict for name in ("B-A", "C-B", "C-A")] == ["INVALID", "INVALID", "DETECTED"]
+    assert re.search(said, str(found["B-A"].reason))
+
+
+def test_one_head_is_judged_with_the_audit_of_its_items(tmp_path: Path) -> None:
+    fair = study(tmp_path, "one_head", arms=("A", "B"), seeds=(42,))
+    rows = answered(tmp_path, replace(fair, judged=("B",)))
+    assert {row.hypothesis for row in rows} >= {
+        "threshold", "better_than_baseline", "no_collapse", "tier1_non_inferior", "shortcut_at_chance",
+        "ship",
+    }  # fmt: skip
+    assert rows[-1].verdict == "DETECTED"
+    leaky = study(tmp_path, "one_head", arms=("A", "B"), seeds=(42,), known=unlearned(who(), filler=3.0))
+    told = answered(tmp_path, replace(leaky, judged=("B",), margin=0.03))[-1]  # another key
+    assert told.verdict == "INVALID"
+    assert "shortcut_at_chance" in str(told.reason)

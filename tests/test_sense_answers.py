@@ -267,7 +267,7 @@ def test_all_that_can_change_a_head_changes_its_key(changes: dict[str, Any]) -> 
     assert job(**changes).key != job().key
     assert HeadExam(job=job(**changes), items=items()).key != HeadExam(job=job(), items=items()).key
     assert baselines_key(items(), job(**changes)) != baselines_key(items(), job())
-    assert verification_key(job(**changes)) != verification_key(job())
+    assert verification_key(job(**changes), (1, 0, 0)) != verification_key(job(), (1, 0, 0))
 
 
 def test_a_verifier_is_part_of_the_head_by_its_own_head_and_thresholds() -> None:

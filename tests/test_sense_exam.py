@@ -253,12 +253,22 @@ def test_decisions_need_an_inventory_with_something_of_each_sense() -> None:
         decisions(network(), READ, [replace(item, inventory=(empty, *item.inventory[1:]))])
 
 
-def test_steps_need_an_example_of_each_sense() -> None:
+def test_a_gloss_stands_after_the_lemma_beside_the_examples() -> None:
     item = CONTEXTS[0]
-    with pytest.raises(ValueError, match="no inventory; texts are compared with examples"):
+    [first, *_] = steps_of(item)
+    entries = [one for one in first.asked.candidates if one.text.startswith(f"{item.lemma}: ")]
+    assert [one.text for one in entries] == [f"{item.lemma}: {one.gloss}" for one in item.inventory]
+    assert len(first.asked.candidates) == sum(len(one.examples) + 1 for one in item.inventory)
+    alone = replace(item, inventory=tuple(replace(one, examples=()) for one in item.inventory))
+    assert len(steps_of(alone)[0].asked.candidates) == len(item.inventory)
+
+
+def test_steps_need_an_example_or_a_gloss_of_each_sense() -> None:
+    item = CONTEXTS[0]
+    with pytest.raises(ValueError, match="has no inventory"):
         steps_of(replace(item, inventory=()))
-    bare = replace(item.inventory[1], examples=())
-    with pytest.raises(ValueError, match=f"sense '{bare.sense_id}' has no example"):
+    bare = replace(item.inventory[1], examples=(), gloss=" ")
+    with pytest.raises(ValueError, match=f"sense '{bare.sense_id}' has neither gloss nor example"):
         steps_of(replace(item, inventory=(item.inventory[0], bare, *item.inventory[2:])))
 
 

@@ -299,3 +299,15 @@ def test_recipes_that_train_nothing_are_refused(fields: dict[str, Any], message:
 def test_a_recipe_comes_back_from_its_plain_fields() -> None:
     made = HeadRecipe(steps=7, shape=HeadShape(hidden=16, phase="rotated"), lookup="hashed")
     assert recipe_of(asdict(made)) == made
+
+
+def test_the_entropy_floor_has_a_finite_gradient_where_texts_are_padded() -> None:
+    """The padding's weight is exactly 0, where the entropy's own slope is infinite."""
+    torch.manual_seed(0)
+    head = SenseHead(HeadShape(hidden=8, out=16))
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    _, w = head(torch.randn(2, 3, 8), mask, torch.zeros_like(mask))
+    entropy_floor(w, least=2.0).backward()  # type: ignore[no-untyped-call]
+    slopes = [one.grad for one in (head.key.weight, head.score.weight)]
+    assert all(slope is not None and bool(slope.isfinite().all()) for slope in slopes)
+    assert any(bool((slope != 0).any()) for slope in slopes if slope is not None)

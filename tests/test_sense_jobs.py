@@ -26,7 +26,7 @@ from models.sense_jobs import (
     train_head,
     verification,
 )
-from models.sense_probes import coherence_items, mining_items, retrieval_items
+from models.sense_probes import coherence_items, mining_items, retrieval_items, watched_items
 from models.sense_recipe import HeadRecipe, HeadShape
 from models.sense_shortcuts import shortcuts
 from models.sense_sources import SenseSource
@@ -94,7 +94,7 @@ def test_a_kept_head_read_back_gives_the_same_answers_bit_for_bit(lookup: Any, t
     facts = teach(tmp_path / "head", recipe=recipe)
     made = training_set(OURS, ARM, 1)
     read = Read(vocabulary=vocabulary(made.texts, lookup, buckets=128))
-    dev = questions(retrieval_items(OURS, "dev", per_sense=1), read)
+    dev = questions(watched_items(OURS), read)
     trained = train(made, recipe, read, dev, seed=1)
     direct = examine(trained.network, read, TEST, coherence_items(OURS, per_lemma=1))
     assert json.dumps(answered(tmp_path / "head")) == json.dumps(dict(direct))

@@ -120,9 +120,7 @@ def test_one_blocker_that_fails_stops_the_ship_and_is_named(name: str) -> None:
 LEAKY = Shortcut(hits=hits(0.3, 7, 1)[0], chance=CHANCE, lemmas=LEMMAS)
 SMALL = Shortcut(hits=(np.arange(60) < 8).astype(float), chance=CHANCE[:60], lemmas=LEMMAS[::12])
 INVALID = {
-    "shortcut_at_chance top1 (role: above chance": replace(
-        GOOD, shortcuts={**GOOD.shortcuts, "role": LEAKY}
-    ),
+    "shortcut_at_chance top1 (role: above chance": replace(GOOD, shortcuts={**GOOD.shortcuts, "role": LEAKY}),
     "shortcut_at_chance top1 (role: not shown to be at chance": replace(GOOD, shortcuts={"role": SMALL}),
     "no shortcut was audited": replace(GOOD, shortcuts={}),
     "no baseline was scored": replace(GOOD, baselines={}),
@@ -272,3 +270,11 @@ def test_tiers_are_ordered_on_the_lemmas_that_have_both() -> None:
     assert "10 seeds x 5 lemmas" in step.method
     with pytest.raises(ValueError, match="one an item"):
         tier_rows(own, LEMMAS, TIERS[:5], condition="B", rng=rng)
+
+
+def test_the_same_answers_as_the_controls_lose_nothing_on_tier_one() -> None:
+    same = replace(GOOD, control_outcomes=GOOD.ours)
+    rows = ship_rows(same, rng=np.random.default_rng(0))
+    [row] = [one for one in rows if one.hypothesis == "tier1_non_inferior"]
+    assert (row.verdict, row.estimate) == ("DETECTED", 0.0)
+    assert "nothing varies" in str(row.reason)
