@@ -389,6 +389,7 @@ WITH training AS (
 )
 SELECT arm, count(DISTINCT seed) AS seeds, avg(value) FILTER (name = 'bundles') AS bundles,
        avg(value) FILTER (name = 'texts') AS texts, avg(value) FILTER (name = 'proposed') AS proposed,
+       avg(value) FILTER (name = 'loss_nats') AS loss, stddev(value) FILTER (name = 'loss_nats') AS loss_sd,
        avg(value) FILTER (name = 'accepted') AS accepted,
        median(value) FILTER (name = 'best_step') AS best_step,
        median(value) FILTER (name = 'steps_to_threshold') AS steps_to_threshold,

@@ -269,6 +269,13 @@ def _pair(row: Row, name: str) -> str:
     return f"{share(row[f'{name} alone'])} · {share(row[f'{name} holm'])}"
 
 
+def _loss(row: Row) -> str:
+    """Loss of the kept state, with its spread over seeds."""
+    if row["loss"] is None:
+        return NOTHING
+    return f"{share(row['loss'])} ({NOTHING if row['loss_sd'] is None else share(row['loss_sd'])})"
+
+
 def training(asked: Callable[[str], Asked]) -> str:
     found = asked(senses.TRAINED)
     if not found.rows:
@@ -283,6 +290,7 @@ def training(asked: Callable[[str], Asked]) -> str:
         column("best step, median", "best_step", number),
         column("steps to threshold, median", "steps_to_threshold", number),
         column("seeds that reach it", "reached", number),
+        Column(head="loss, nats (SD over seeds)", show=_loss),
         column("parameters", "parameters", number),
         column("seconds a head", "seconds", number),
     ]

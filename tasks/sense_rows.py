@@ -38,6 +38,8 @@ def training_rows(facts: Mapping[str, Any], key: str) -> list[Record]:
         rows += [
             _metric(key, f"step/{one['step']}", name, one[name]) for name in ("dev_top1", "attention_entropy")
         ]
+    [kept] = [one for one in facts["looks"] if one["step"] == facts["best_step"]]
+    rows += [_metric(key, "*", name, kept[name]) for name in ("loss_nats", "dev_loss_nats")]
     reasons = {"steps_to_threshold": "never reached"}
     return rows + [_metric(key, "*", name, facts[name], reasons.get(name)) for name in RECORDED]
 
