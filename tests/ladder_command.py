@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+from deployments.environment import answers
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lab", "models", "stats", "tasks", "flows", "deployments")
@@ -49,11 +56,52 @@ def start(*arguments: str, home: Path, tree: Path = ROOT, **other: Any) -> subpr
     )
 
 
+@functools.cache
+def shared_server() -> str:
+    """Address of one Prefect server for the runs of this process; starting one a run costs 6 CPU s."""
+    folder = tempfile.mkdtemp(prefix="prefect-")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        env=environment(Path(folder))
+        | {"PREFECT_HOME": folder, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+           "PREFECT_UI_ENABLED": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.wait)
+    atexit.register(server.terminate)  # the last one registered goes first
+    url = f"http://127.0.0.1:{port}/api"
+    deadline = time.monotonic() + 120.0
+    while not answers(url, timeout_seconds=1.0):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise ChildProcessError(f"the Prefect server of the tests did not answer at {url}")
+        time.sleep(0.1)
+    return url
+
+
 def ladder(
-    *arguments: str, home: Path, tree: Path = ROOT, extra: dict[str, str] | None = None
+    *arguments: str,
+    home: Path,
+    tree: Path = ROOT,
+    extra: dict[str, str] | None = None,
+    own_server: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    process = start(*arguments, home=home, tree=tree, extra=extra or {})
+    """Run a command to its end.
+
+    Parameters
+    ----------
+    own_server
+        With a Prefect server of its own, as a person has it; what `work_done` reads is written when it ends.
+    """
+    others = dict(extra or {})
+    if arguments[0] in ("run", "import") and not own_server:
+        others.setdefault("PREFECT_API_URL", shared_server())
+    process = start(*arguments, home=home, tree=tree, extra=others)
     out, err = process.communicate(timeout=500)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -67,7 +115,10 @@ def ask(query: str, *, home: Path) -> list[dict[str, Any]]:
 
 
 def work_done(home: Path) -> list[str]:
-    """Names of tasks of the last flow run that did work, without records and decisions."""
+    """Names of tasks of the last flow run that did work, without records and decisions.
+
+    The run must have had a server of its own.
+    """
     with sqlite3.connect(home / "prefect" / "prefect.db") as database:
         rows = database.execute(
             """SELECT task.name FROM task_run AS task JOIN flow_run AS flow ON flow.id = task.flow_run_id

@@ -379,6 +379,7 @@ def test_all_rungs_share_text_tokenizer_and_number_of_tokens() -> None:
     assert len({tuple(getattr(spec, name) for name in shared) for spec in RUNGS.values()}) == 1
 
 
+@pytest.mark.slow
 def test_the_smallest_two_rungs_beat_the_trigram_and_the_larger_wins(
     trained: Path, record_property: Tell
 ) -> None:

@@ -77,7 +77,7 @@ def test_a_second_run_computes_nothing_and_its_decision_can_be_computed_again(
 ) -> None:
     home = Path(shutil.copytree(controlled, tmp_path / "home"))
     before, decided = ask(COUNTS, home=home), ask(DECISIONS, home=home)
-    done = ladder(*CONTROL, home=home)
+    done = ladder(*CONTROL, home=home, own_server=True)
     assert done.returncode == 0, done.stderr
     assert set(tasks_run(home)) <= {"record", "gate"}
     assert ask(COUNTS, home=home) == before
@@ -92,7 +92,7 @@ def test_a_second_run_computes_nothing_and_its_decision_can_be_computed_again(
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param((3,), id="between batches"),
+        pytest.param((3,), id="between batches", marks=pytest.mark.slow),
         pytest.param((2, 3, 5), id="three times", marks=pytest.mark.slow),
     ],
 )

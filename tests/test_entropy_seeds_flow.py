@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from lab.products import Products
 from tests.ladder_command import COUNTS, DECISIONS, RUN, ask, copy_tree, ladder
 
@@ -51,7 +53,7 @@ def test_every_text_has_its_taped_seed_and_every_number_or_a_reason(finished: Pa
 
 def test_a_second_run_computes_nothing_and_changes_no_count_or_decision(home: Path) -> None:
     before, decided = ask(COUNTS, home=home), ask(DECISIONS, home=home)
-    done = ladder(*RUN, home=home)
+    done = ladder(*RUN, home=home, own_server=True)
     assert done.returncode == 0, done.stderr
     assert set(tasks_run(home)) <= {"record", "gate"}
     assert " 0 made now" in done.stderr
@@ -64,7 +66,7 @@ def test_editing_a_formula_runs_the_analysis_again_and_nothing_above_it(home: Pa
     formula = tree / "stats" / "equivalence.py"
     text = formula.read_text(encoding="utf-8")
     formula.write_text(text + "\nEDITED = 1\n", encoding="utf-8")
-    done = ladder(*RUN, home=home, tree=tree)
+    done = ladder(*RUN, home=home, tree=tree, own_server=True)
     assert done.returncode == 0, done.stderr
     assert set(tasks_run(home)) == {"record", "gate", "analyse"}
 
@@ -73,7 +75,7 @@ def test_a_comment_in_a_formula_runs_nothing_again(home: Path, tmp_path: Path) -
     tree = copy_tree(tmp_path / "tree")
     formula = tree / "stats" / "equivalence.py"
     formula.write_text(formula.read_text(encoding="utf-8") + "\n# a remark\n", encoding="utf-8")
-    assert ladder(*RUN, home=home, tree=tree).returncode == 0
+    assert ladder(*RUN, home=home, tree=tree, own_server=True).returncode == 0
     assert set(tasks_run(home)) <= {"record", "gate"}
 
 
@@ -126,12 +128,13 @@ def test_a_damaged_text_and_a_damaged_analysis_are_made_again(home: Path) -> Non
     for kind in ("generation", "analysis"):
         damaged = sorted((home / "cache" / kind).rglob("*.json"))[0]
         damaged.write_bytes(damaged.read_bytes()[:-3])
-    done = ladder(*RUN, home=home)
+    done = ladder(*RUN, home=home, own_server=True)
     assert done.returncode == 0, done.stderr
     assert {"generate", "analyse"} <= set(tasks_run(home))
     assert ask(DECISIONS, home=home) == decided
 
 
+@pytest.mark.slow
 def test_another_first_reply_makes_the_later_turns_of_its_conversation_again_and_no_other(home: Path) -> None:
     first = "SELECT step_id, sample_id FROM generation WHERE turn = 1 AND probe = 0 ORDER BY ALL LIMIT 1"
     [row] = ask(first, home=home)

@@ -207,7 +207,6 @@ def test_outcomes_are_counted_from_the_answers_and_read_off_the_adapters(tmp_pat
                  recipe=LoraRecipe(), seed=42)  # fmt: skip
 
     def save(directory: Path) -> None:
-        directory.mkdir()
         for name in ("model.safetensors", "tokenizer.json"):
             (directory / name).write_text(name)
 

@@ -162,7 +162,7 @@ def test_it_falls_back_to_a_where_a_passes_and_another_store_gives_the_same_rank
 
 def test_a_second_run_computes_nothing_and_changes_no_number(home: Path) -> None:
     before = ask(COUNTS, home=home), ask(DECIDED, home=home)
-    done = ladder(*settings(), home=home)
+    done = ladder(*settings(), home=home, own_server=True)
     assert done.returncode == 0, done.stderr
     assert work_done(home) == []
     assert (ask(COUNTS, home=home), ask(DECIDED, home=home)) == before
@@ -217,7 +217,9 @@ def test_own_files_are_asked_in_place_of_the_worlds(home: Path, tmp_path: Path) 
 
 def test_a_capsule_holds_one_head_with_all_that_judges_it(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "capsule"
-    done = ladder(*settings(), "--only", "B_seed42", "--out", str(out), "--strict", home=home)
+    done = ladder(
+        *settings(), "--only", "B_seed42", "--out", str(out), "--strict", home=home, own_server=True
+    )
     assert done.returncode == 1, done.stderr  # coherence fails
     assert "threshold coherence (B)" in done.stdout
     assert [line for line in work_done(home) if "analyse" not in line] == []

@@ -28,6 +28,7 @@ from lab.records import (
     MetricRow,
     PlanRow,
     Record,
+    RetrievalRow,
     SeedDrawRow,
     SentenceLossRow,
     TestResultRow,
@@ -151,6 +152,7 @@ WITH_REASON: dict[type[Record], str] = {
     GenerationRow: "text",
     SentenceLossRow: "bits",
     AnswerRow: "strict",
+    RetrievalRow: "rank",
 }
 """Tables that hold a number or text, or else the reason why there is none."""
 
@@ -180,6 +182,8 @@ def rows_of(kind: type[Record]) -> st.SearchStrategy[Record]:
             "nll_nats": st.none() | st.floats(0.0, 1e300),
             "tokens": st.none() | st.integers(1, 2**62),
         }
+    if kind is RetrievalRow:
+        columns |= {"rank": st.none() | st.integers(1, 2**62), "tier": st.none() | st.integers(1, 4)}
     built = st.builds(kind, **columns)
     if kind in WITH_REASON:
         return built.map(lambda row: _exactly_one(row, WITH_REASON[kind]))
