@@ -20,6 +20,7 @@ SELECT any_value(verdict) FILTER (role = 'verdict') AS tested,
        coalesce(max(n) FILTER (role = 'verdict'), 0) AS n,
        max(high) FILTER (hypothesis = 'shortcut_at_chance') AS worst,
        max(estimate) FILTER (hypothesis = 'positive_control') AS ceiling,
+       coalesce('who knows the topics finds ' || round(ceiling, 3), 'own items have no ceiling') AS said,
        coalesce(any_value(reason) FILTER (role = 'verdict'), 'every check holds') AS findings
 FROM answer
 """
@@ -106,8 +107,7 @@ SOUND = Gate(
         "INVALID": Route(next=STOP, sentence="nothing may be concluded from these items: {findings}"),
         "DETECTED": Route(
             next="more_data",
-            sentence="no shortcut is more than {worst:.3f} above chance; "
-            "who knows the topics finds {ceiling:.3f}",
+            sentence="no shortcut is more than {worst:.3f} above chance; {said}",
         ),
         "EQUIVALENT": Route(next=IMPOSSIBLE, sentence=""),
         "INCONCLUSIVE": Route(next=STOP, sentence="no item was audited: {findings}"),
