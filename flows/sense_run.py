@@ -160,12 +160,16 @@ class SenseRun:
         """Score everything that has not learned, on dev and test."""
         job = self.heads.job((CONTROL, self.protocol.seeds[0]))
         limit = BASELINE_SECONDS
-        for split in (TEST, DEV):
+        scored = {}
+        for split in (TEST, DEV):  # both at once, one a core
             items = self.heads.items[split]
-            key = sense_training.baselines_key(items, job)
-            sense_training.score_baselines(str(self.home), unwalked(items), unwalked(job), limit, key)
-            self.baselines[split] = key
-            self._record_baselines(split, key)
+            key = self.baselines[split] = sense_training.baselines_key(items, job)
+            scored[split] = sense_training.score_baselines.submit(
+                str(self.home), unwalked(items), unwalked(job), limit, key
+            )
+        for split, future in scored.items():
+            future.result()
+            self._record_baselines(split, self.baselines[split])
 
     def _record_baselines(self, split: str, key: str) -> None:
         rows = sense_rows.baseline_rows(self.home, key, self.heads.items[split])
@@ -179,7 +183,7 @@ class SenseRun:
         names, conditions = self.protocol.trained(), self.protocol.conditions
         cells = self.protocol.cells(names)
         self.heads.train(cells)
-        self.heads.examine(cells, DEV)
+        self.heads.examine(self.protocol.cells(conditions), DEV)
         self.heads.examine(cells, TEST)
         if self.protocol.source.data:
             self.heads.take_killers(own_items(self.protocol.source))
