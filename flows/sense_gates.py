@@ -84,7 +84,7 @@ SELECT any_value(verdict) FILTER (hypothesis = 'doubling') AS tested,
        coalesce(max(n) FILTER (hypothesis = 'doubling'), 0) AS n,
        max(estimate) FILTER (hypothesis = 'exponent') AS exponent,
        max(estimate) FILTER (hypothesis = 'asymptote') AS asymptote,
-       coalesce(max(estimate) FILTER (hypothesis = 'size_step' AND contrast LIKE 'B-1-%'), 0) AS last_step,
+       max(estimate) FILTER (hypothesis = 'size_step' AND contrast LIKE 'B-1-%') AS last_step,
        coalesce(any_value(reason) FILTER (hypothesis = 'doubling'), 'by the law') AS findings
 FROM answer
 """

@@ -114,10 +114,11 @@ class HeadWork:
             by = {cell: (self.protocol.arm(cell[0]).verified_by, cell[1]) for cell in later}
             verifying = list(dict.fromkeys(by.values()))
             self._train([cell for cell in verifying if cell not in self.jobs])
-            self.calibrate([cell for cell in verifying if cell in self.jobs])
-            lost = [cell for cell in later if by[cell] not in self.jobs]
+            unfit = self.calibrate([cell for cell in verifying if cell in self.jobs])
+            unfit |= {cell: "it was not trained" for cell in verifying if cell not in self.jobs}
+            lost = [cell for cell in later if by[cell] in unfit]
             for cell in lost:
-                self.fail(cell, "its verifier was not trained")
+                self.fail(cell, f"its verifier, {said(by[cell])}: {unfit[by[cell]]}")
             self._train([cell for cell in later if cell not in lost])
 
     def _train(self, cells: Sequence[Cell]) -> None:
@@ -138,8 +139,12 @@ class HeadWork:
             else:
                 self.fail(cell, f"not trained: {told[job.key]}")
 
-    def calibrate(self, cells: Sequence[Cell]) -> None:
-        """Cosines of labelled contexts by trained heads, and the thresholds they give, recorded."""
+    def calibrate(self, cells: Sequence[Cell]) -> dict[Cell, str]:
+        """Cosines of labelled contexts by trained heads, and the thresholds they give, recorded.
+
+        Returns why a head gives none; as a head of its own arm it is as good as before.
+        """
+        unfit: dict[Cell, str] = {}
         limit, home, mix = self.protocol.timeout_seconds, str(self.home), sense_mining.MIX
         keys = {cell: sense_training.verification_key(self.jobs[cell], mix) for cell in cells}
         told = self._each(
@@ -160,11 +165,16 @@ class HeadWork:
         for cell in cells:
             why = told[keys[cell]]
             if why is not None:
-                self.fail(cell, f"its contexts were not compared: {why}")
+                unfit[cell] = f"its contexts were not compared: {why}"
                 continue
+            try:
+                sense_mining.thresholds(self.home, self.jobs[cell])
+            except ValueError as error:
+                unfit[cell] = str(error)
             rows = sense_mining.threshold_rows(self.home, self.jobs[cell], keys[cell])
             step = self.step(keys[cell], "verify", *cell, config={"head": self.jobs[cell].key})
             self.record(f"thresholds by {said(cell)}", [step, self.planned(keys[cell]), *rows])
+        return unfit
 
     def examine(self, cells: Sequence[Cell], split: str) -> None:
         """Answers of the cells that have a head to the items of a split, or the killers; recorded."""
@@ -206,10 +216,10 @@ class HeadWork:
         limit = self.protocol.timeout_seconds
         try:
             sense_training.examine_head(str(self.home), "the miner", unwalked(exam), limit, exam.key)
-        except WorkError as error:
+            found = sense_mining.mined(self.home, exam)
+        except (WorkError, ValueError) as error:  # ValueError: its scores are no measurement
             self.fail(cell, f"nothing was mined: {error}")
             return
-        found = sense_mining.mined(self.home, exam)
         self.killers = replace(pool, chosen=found.ids)
         step = self.step(exam.key, "mine", name, MINER_SEED, config={"head": exam.job.key})
         self.record("killers", [step, self.planned(exam.key), *sense_mining.killer_rows(found, exam.key)])

@@ -350,8 +350,11 @@ def ship(study: _Study) -> list[TestRow]:
 def one_head(study: _Study) -> list[TestRow]:
     """Blockers of one head alone, and the audit of the items it was asked."""
     [arm] = study.question.judged
-    if study.broken:
-        raise ValueError("; ".join(f"{name}: {why}" for name, why in study.broken.items()))
+    broken = [
+        TestRow(family="check", hypothesis="check", metric=name, contrast=arm, method="check", role="decides",
+                verdict="INVALID", reason=why)
+        for name, why in study.broken.items()
+    ]  # fmt: skip
     return one_head_rows(
         arm,
         study.items.test_set,
@@ -360,7 +363,7 @@ def one_head(study: _Study) -> list[TestRow]:
         None if arm == CONTROL else study.outcomes(CONTROL),
         rng=study.rng,
         limits=study.limits,
-        audit=sound(study),
+        audit=[*broken, *sound(study)],
     )
 
 
@@ -377,7 +380,9 @@ def curve(study: _Study) -> list[TestRow]:
         why = "sizes of the training set can be cut of the world's alone, or none was trained"
         return [replace(bare, verdict="INVALID", reason=why)]
     missing = [
-        f"{arm}: {study.broken.get(arm, 'not measured')}" for arm in question.sizes if arm not in table
+        f"{arm}: {study.broken.get(arm, 'not measured')}"
+        for arm in dict.fromkeys([*question.sizes, *study.broken])
+        if arm not in table
     ]
     if missing:
         return [replace(bare, verdict="INVALID", reason="; ".join(missing))]

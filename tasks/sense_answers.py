@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lab.products import Products
+from models.sense_baselines import QUERY_BLIND
 from models.sense_items import CoherenceItem, RetrievalItem, without_killers
 from models.sense_probes import mining_items
 from models.sense_world import world
@@ -204,7 +205,6 @@ def unlearned(home: Path, key: str, items: Asked) -> Unlearned:
 
 
 CEILING = "topics_known"
-QUERY_BLIND = ("longest", "nearest_length", "same_source", "source_rate")
 
 
 def _expected(scores: Any, items: Asked, known: Key, k: int) -> FloatArray:

@@ -424,3 +424,18 @@ def test_one_head_is_judged_with_the_audit_of_its_items(tmp_path: Path) -> None:
     told = answered(tmp_path, replace(leaky, judged=("B",), margin=0.03))[-1]  # another key
     assert told.verdict == "INVALID"
     assert "shortcut_at_chance" in str(told.reason)
+
+
+def test_one_head_whose_scores_are_no_measurement_is_invalid_with_the_reason(tmp_path: Path) -> None:
+    broken = study(tmp_path, "one_head", arms=("A", "B"), seeds=(42,), faults={"B": "constant"})
+    told = answered(tmp_path, replace(broken, judged=("B",)))[-1]
+    assert (told.hypothesis, told.verdict) == ("ship", "INVALID")
+    assert "a constant scorer ranks by file order alone" in str(told.reason)
+
+
+def test_a_size_that_was_lost_is_not_left_out_of_the_curve_in_silence(tmp_path: Path) -> None:
+    arms = tuple(f"B-{k}" for k in range(5))
+    known = study(tmp_path, "curve", arms=arms, sizes={arm: 100.0 * 2**k for k, arm in enumerate(arms)})
+    [row] = answered(tmp_path, replace(known, failed={"B-9": "seed 42: out of memory"}))
+    assert row.verdict == "INVALID"
+    assert "B-9: seed 42: out of memory" in str(row.reason)
