@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from prefect.futures import as_completed
 
 from flows.run_row import Opened
-from flows.sense_protocol import CONTROL, MINER_SEED, Cell, SenseProtocol, plain, said
+from flows.sense_protocol import CONTROL, MINER_SEED, Cell, SenseProtocol, said
 from lab.errors import WorkError
 from lab.fingerprint import canonical, fingerprint
 from lab.products import Products
@@ -44,7 +44,7 @@ def head_job(
         dev_digest=digests["dev"],
         arm=arm.training,
         seed=cell[1],
-        recipe=plain(arm.recipe),
+        recipe=asdict(arm.recipe),
         encoder_digest=digests["encoder"],
         mislabelled=0.0 if cell[0] == CONTROL else protocol.mislabelled,
         verifier=verifier,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from lab.plan import Plan
 from models.sense_conditions import (
@@ -159,8 +158,3 @@ class SenseProtocol:
 def said(cell: Cell) -> str:
     """An arm and seed as people read it."""
     return f"{cell[0]}, seed {cell[1]}"
-
-
-def plain(recipe: HeadRecipe) -> dict[str, Any]:
-    """A recipe as plain fields."""
-    return asdict(recipe)
