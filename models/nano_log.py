@@ -14,6 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LOG = "reaction.jsonl"
+"""Log of a run, in its directory."""
+CHECKPOINT = "state"
+"""Its last checkpoint, a folder that `models.kept` checks."""
+STATE = "state.safetensors"
+"""Tensors of the checkpoint."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reaction:
@@ -111,3 +118,12 @@ class ReactionLog:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
+
+
+def read_log(path: Path) -> list[Reaction]:
+    """Rows of a log that may be of a run that broke off; a last line that is cut short is left out."""
+    try:
+        whole, _, _ = path.read_bytes().rpartition(b"\n")
+    except FileNotFoundError:
+        return []
+    return [Reaction(**json.loads(line)) for line in whole.splitlines()]

@@ -213,7 +213,9 @@ class NanoRun:
             names = ("raw_norm", "memory_norm", "clamped_norm", "gate", "cosine")
             about |= {name: getattr(update, name) for name in names}
         if self.step % self.recipe.probe_every == 0:
-            x = self.heldout.drawn(self.recipe.batch, stream(self.seeds.evaluation, "probe", self.step)).x
+            x = self.heldout.drawn(
+                self.recipe.probe_windows, stream(self.seeds.evaluation, "probe", self.step)
+            ).x
             with torch.no_grad():
                 own, zero = state.injected(s), state.injected(torch.zeros_like(s))
             effect = state_effect(self.gpt, x, own, zero)

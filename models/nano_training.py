@@ -23,14 +23,10 @@ from torch import Tensor
 
 from models.kept import keep, load_kept
 from models.nano_corpus import NanoCorpus
-from models.nano_log import Reaction, ReactionLog
-from models.nano_recipe import GptShape, NanoRecipe, Seeds, StateSpec
+from models.nano_log import CHECKPOINT, LOG, STATE, Reaction, ReactionLog
+from models.nano_recipe import NanoRecipe, Seeds, recipe_of
 from models.nano_run import NanoRun
-from models.regimes import Regime, RegimePlan
-
-STATE = "state.safetensors"
-LOG = "reaction.jsonl"
-CHECKPOINT = "state"
+from models.regimes import RegimePlan, plan_of
 
 Report = Callable[[Reaction], None]
 Body = dict[str, Any]
@@ -229,15 +225,7 @@ def load_run(directory: Path, corpus: NanoCorpus) -> NanoRun:
             f"{directory} was trained on the text {told['corpus_sha256'][:12]}, {corpus.source} is "
             f"{corpus.sha256[:12]}: give the text it was trained on"
         )
-    recipe, plan = told["recipe"], told["plan"]
-    state = None if recipe["state"] is None else StateSpec(**recipe["state"])
-    regimes = tuple(Regime(**{**r, "windows": tuple(map(tuple, r["windows"]))}) for r in plan["regimes"])
-    run = NanoRun(
-        NanoRecipe(**{**recipe, "shape": GptShape(**recipe["shape"]), "state": state}),
-        corpus,
-        Seeds(**told["seeds"]),
-        RegimePlan(**{**plan, "regimes": regimes}),
-    )
+    run = NanoRun(recipe_of(told["recipe"]), corpus, Seeds(**told["seeds"]), plan_of(told["plan"]))
     run.restore(load_file(directory / CHECKPOINT / STATE), body)
     return run
 

@@ -7,17 +7,26 @@ end). This file needs no torch.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from models.nano_recipe import STATISTICS
 
 Window = tuple[int, int]
+EXAMPLE = (
+    '{"regimes": [{"id": "fog", "channel": "input", "mode": "mask_tokens", "strength": 0.5, '
+    '"windows": [[80, 100]]}]}'
+)
+"""Of a file of regimes."""
 
 CHANNELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -56,6 +65,10 @@ class Regime:
 
     def __post_init__(self) -> None:
         """Refuse what could not act."""
+        if not re.fullmatch("[a-z0-9_-]{1,40}", self.id):
+            raise ValueError(
+                f"regime id {self.id!r}; allowed: up to 40 of a-z, 0-9, _ and -, as files are named"
+            )
         if self.channel not in CHANNELS:
             raise ValueError(
                 f"regime {self.id!r} has channel {self.channel!r}; allowed: {', '.join(CHANNELS)}"
@@ -73,9 +86,11 @@ class Regime:
         if not (math.isfinite(self.strength) and low <= self.strength <= high):
             allowed = "any number" if self.mode == "bias" else f"{low:g} to {high:g}"
             raise ValueError(f"regime {self.id!r} has strength {self.strength}; allowed: {allowed}")
-        for start, end in self.windows:
-            if not 0 <= start < end:
-                raise ValueError(f"regime {self.id!r} has window {start}-{end}; allowed: 0 <= start < end")
+        for window in self.windows:
+            if not (len(window) == 2 and 0 <= window[0] < window[1]):
+                raise ValueError(
+                    f"regime {self.id!r} has window {list(window)}; allowed: [start, end], 0 <= start < end"
+                )
         if list(self.windows) != sorted(self.windows):
             raise ValueError(f"regime {self.id!r} has windows {self.windows}; give them in order")
 
@@ -241,6 +256,35 @@ def randomised(
         windows[regimes[which].id].append((start, end))
     placed = tuple(replace(regime, windows=tuple(windows[regime.id])) for regime in regimes)
     return RegimePlan(regimes=placed, least_gap=low)
+
+
+def plan_of(fields: Mapping[str, Any]) -> RegimePlan:
+    """A plan from plain data.
+
+    >>> from dataclasses import asdict
+    >>> plan_of(asdict(SMOKE)) == SMOKE
+    True
+    """
+    regimes = (Regime(**{**one, "windows": tuple(map(tuple, one["windows"]))}) for one in fields["regimes"])
+    return RegimePlan(**{**fields, "regimes": tuple(regimes)})
+
+
+def read_plan(path: Path) -> RegimePlan:
+    """A plan from a JSON file.
+
+    Raises
+    ------
+    ValueError
+        A file that is absent, no JSON, or not of regimes; with what is wrong.
+    """
+    try:
+        return plan_of({"contact": False, **json.loads(path.read_text(encoding="utf-8"))})
+    except OSError as error:
+        raise ValueError(f"the file of regimes {path} cannot be read: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no file of regimes ({error}); it holds JSON such as {EXAMPLE}"
+        ) from error
 
 
 LR_HEATWAVE = Regime(id="lr_heatwave", channel="optim", mode="lr_mult", strength=2.0, windows=((300, 350),))
