@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-BENCHMARKS = ("analysis", "store", "sampler", "injection", "quantize", "losses", "arms", "heads")
+BENCHMARKS = ("analysis", "store", "sampler", "injection", "quantize", "losses", "arms", "heads", "nano")
 
 for name in BENCHMARKS:
     print(f"\n== {name}", flush=True)

@@ -66,15 +66,15 @@ def run(
     profile: ProfileOption = "smoke",
     assignments: SetOption = None,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="PART", help="One part alone, such as B_seed42")
+        str | None, typer.Option("--only", metavar="PART", help="One part alone: B_seed42, frozen_core")
     ] = None,
     out: OutOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a blocker fails")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a study here and print its verdicts; what is already done is not done again."""
-    if (only is None) != (out is None):
-        raise UsageError("--only and --out go together: ladder run STUDY --only PART --out DIR")
+    if only is None and out is not None:
+        raise UsageError("--out goes with --only: ladder run STUDY --only PART --out DIR")
     home = _open_home()
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # failures are said once, below
     from deployments import temporary_server
@@ -83,10 +83,47 @@ def run(
     from deployments import studies_cli
 
     told: dict[str, Any] = {"server": server, "as_json": as_json, "strict": strict}
-    if only is not None and out is not None:
-        code = studies_cli.run_part(study, profile, assignments or [], only, out.absolute(), **told)
+    if only is not None:
+        place = None if out is None else out.absolute()
+        code = studies_cli.run_part(study, profile, assignments or [], only, place, **told)
     else:
         code = studies_cli.run_study(home, study, profile, assignments or [], **told)
+    raise typer.Exit(code)
+
+
+@app.command()
+def night(
+    budget: Annotated[str, typer.Option("--budget", help="How long it may take: 8h, 90m, 45s")] = "8h",
+    profile: ProfileOption = "smoke",
+    studies: Annotated[
+        list[str] | None, typer.Option("--study", help="Only this one; repeatable; all of them without")
+    ] = None,
+    climb: Annotated[
+        bool, typer.Option("--climb/--no-climb", help="Follow routes to other profiles, or only propose them")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every study within a budget, each followed to where its gates lead; go on where the last one ended.
+
+    Example: ladder night --budget 8h --profile fast
+    """
+    home = _open_home()
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    from deployments import temporary_server
+
+    server = temporary_server.start(home)
+    from deployments import night_cli
+
+    code = night_cli.run_night(
+        home,
+        budget=budget,
+        profile=profile,
+        names=studies or [],
+        climb=climb,
+        server=server,
+        url=os.environ.get("PREFECT_API_URL", ""),
+        as_json=as_json,
+    )
     raise typer.Exit(code)
 
 

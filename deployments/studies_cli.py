@@ -114,7 +114,7 @@ def run_part(
     profile: str,
     assignments: Sequence[str],
     part: str,
-    out: Path,
+    out: Path | None,
     *,
     server: TemporaryServer | None,
     as_json: bool,
@@ -130,7 +130,7 @@ def run_part(
         server.wait_ready()
     terminal.show_progress()
     try:
-        told = study.only(settings, part, str(out))
+        told = study.only(settings, part, None if out is None else str(out))
     except (BackendError, GateError, TimeoutError, WorkError) as error:
         print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ModelMissing) else 1

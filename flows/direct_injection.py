@@ -383,5 +383,6 @@ STUDY = Study(
     steps=steps,
     flow=direct_injection,
     entrypoint="flows.direct_injection.direct_injection",
+    expected_seconds={"smoke": 90.0},
     next_flows=(INJECTION,),
 )

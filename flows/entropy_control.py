@@ -388,5 +388,6 @@ STUDY = Study(
     steps=steps,
     flow=entropy_control,
     entrypoint="flows.entropy_control.entropy_control",
+    expected_seconds={"smoke": 45.0},
     next_flows=("entropy_ladder", "direct_injection"),
 )

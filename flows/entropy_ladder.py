@@ -220,6 +220,17 @@ def entropy_ladder(settings: EntropyLadder = SMOKE) -> State[dict[str, Any]]:
     return Completed(message=ladder.summary(), data=ladder.result())
 
 
+def parts(settings: EntropyLadder) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Each rung as a run of the seed study, whose texts the ladder then finds."""
+    base = asdict(entropy_seeds.PROFILES[settings.profile])
+    found: list[tuple[str, str, Mapping[str, Any]]] = []
+    for rung in settings.rungs:
+        own = asdict(seeds(settings, rung.model))
+        changed = {name: value for name, value in own.items() if value != base[name]}
+        found.append((entropy_seeds.NAME, settings.profile, changed))
+    return found
+
+
 STUDY = Study(
     name=NAME,
     title="Entropy: scale ladder",
@@ -232,5 +243,7 @@ STUDY = Study(
     steps=steps,
     flow=entropy_ladder,
     entrypoint="flows.entropy_ladder.entropy_ladder",
+    expected_seconds={"smoke": 240.0},
     next_flows=("direct_injection",),
+    parts=parts,
 )

@@ -262,5 +262,6 @@ STUDY = Study(
     steps=steps,
     flow=entropy_seeds,
     entrypoint="flows.entropy_seeds.entropy_seeds",
+    expected_seconds={"smoke": 100.0},
     next_flows=("entropy_control", "direct_injection"),
 )

@@ -344,5 +344,6 @@ STUDY = Study(
     steps=steps,
     flow=int4_disparity,
     entrypoint="flows.int4_disparity.int4_disparity",
+    expected_seconds={"smoke": 240.0},
     next_flows=(),
 )

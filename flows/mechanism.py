@@ -294,5 +294,6 @@ STUDY = Study(
     steps=steps,
     flow=mechanism,
     entrypoint="flows.mechanism.mechanism",
+    expected_seconds={"smoke": 260.0, "fast": 2400.0, "full": 36000.0},
     next_flows=("mechanism",),
 )

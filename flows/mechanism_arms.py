@@ -12,21 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect.futures import as_completed
-
 from flows.mechanism_protocol import BASE, Cell, RankProtocol, said
 from flows.run_row import Opened
+from flows.step_work import StepBook, each
 from lab.errors import WorkError
-from lab.fingerprint import canonical, fingerprint
-from lab.records import PlanStepRow, Record, StepRow
-from lab.tables import utc_now
+from lab.fingerprint import fingerprint
 from models.lora_recipe import LoraRecipe
 from models.mistral_base import load_trained
 from tasks import rank_rows, rank_training
-from tasks.progress import Progress
 from tasks.rank_placing import PROBE, Placed
 from tasks.rank_training import ArmJob, Base, Exam
-from tasks.recording import record
 from tasks.shell import unwalked
 
 logger = logging.getLogger(__name__)
@@ -72,8 +67,10 @@ class ArmWork:
         found = load_trained(where)
         assert found is not None  # the task has just verified it
         config = {"base": digest, "key": key}
-        step = self.step(key, "train", None, BASE, config=config, seconds=found.seconds)
-        self.record("training of the base", [step, self.planned(key), *rank_rows.base_rows(found, key)])
+        step = self.book.step(key, "train", BASE, None, config=config, seconds=found.seconds)
+        self.book.record(
+            "training of the base", [step, self.book.planned(key), *rank_rows.base_rows(found, key)]
+        )
 
     def _job(self, cell: Cell) -> ArmJob:
         assert self.base is not None  # obtained before the walk
@@ -139,25 +136,7 @@ class ArmWork:
                 self._record_arm(cell, exam)
 
     def _each(self, what: str, submits: Mapping[str, Callable[[], Any]]) -> dict[str, str | None]:
-        """Run tasks, as many at a time as the settings say; name -> None, or why it gave no result."""
-        most = self.protocol.processes or max(1, len(submits))
-        progress = Progress(what, len(submits))
-        progress.start()
-        running: dict[Any, str] = {}
-        told: dict[str, str | None] = {}
-
-        def settle() -> None:
-            done = next(as_completed(list(running)))
-            told[running.pop(done)] = _outcome(done)
-            progress.advance(1, made=0 if done.state.name == "Cached" else 1)
-
-        for name, submit in submits.items():
-            if len(running) == most:
-                settle()
-            running[submit()] = name
-        while running:
-            settle()
-        return told
+        return each(what, submits, self.protocol.processes)
 
     def audit(self, cells: Sequence[Cell]) -> None:
         """Audit trained probes and record their spectra."""
@@ -189,8 +168,8 @@ class ArmWork:
         self.exams.pop(cell, None)
         logger.warning("%s: %s", said(cell), reason)
         config = {"arm": cell[1], "seed": cell[0], "plan": self.opened.row.plan_hash}
-        step = self.step(fingerprint(config), "arm", *cell, config=config, reason=reason)
-        self.record(said(cell), [step, self.planned(step.step_id)])
+        step = self.book.step(fingerprint(config), "arm", cell[1], cell[0], config=config, reason=reason)
+        self.book.record(said(cell), [step, self.book.planned(step.step_id)])
 
     def _record_arm(self, cell: Cell, exam: Exam) -> None:
         """What an arm was given, what it realised, how it learned and what it answered."""
@@ -200,47 +179,15 @@ class ArmWork:
         probe = None if cell[0] is None else self.jobs[cell[0], PROBE]
         audited = () if probe is None else rank_training.read_audit(self.home, probe)
         rows, seconds = rank_rows.arm_rows(self.home, exam, placed, audited, key)
-        step = self.step(key, "arm", *cell, config=config, seconds=seconds)
-        self.record(f"answers of {said(cell)}", [step, self.planned(key), *rows])
+        step = self.book.step(key, "arm", cell[1], cell[0], config=config, seconds=seconds)
+        self.book.record(f"answers of {said(cell)}", [step, self.book.planned(key), *rows])
 
-    def step(
-        self,
-        step_id: str,
-        experiment: str,
-        seed: int | None,
-        arm: str,
-        *,
-        config: object,
-        seconds: float | None = None,
-        reason: str | None = None,
-    ) -> StepRow:
-        return StepRow(
-            step_id=step_id,
+    @property
+    def book(self) -> StepBook:
+        """Writes this run's steps."""
+        return StepBook(
+            opened=self.opened,
             study=self.protocol.plan.study,
-            experiment=experiment,
-            arm=arm,
             model=self.protocol.model,
-            seed=seed,
-            config=canonical(config),
             code=rank_training.study_code(),
-            seconds=seconds,
-            device=self.opened.device,
-            environment_id=self.opened.row.environment_id,
-            recorded_at=utc_now(),
-            reason=reason,
         )
-
-    def planned(self, step_id: str) -> PlanStepRow:
-        return PlanStepRow(plan_hash=self.opened.row.plan_hash, step_id=step_id)
-
-    def record(self, what: str, rows: Sequence[Record]) -> None:
-        record(str(self.home), what, unwalked(rows))
-
-
-def _outcome(future: Any) -> str | None:
-    """None when the work was done, else why not."""
-    try:
-        future.result()
-    except WorkError as error:
-        return str(error)
-    return None

@@ -171,7 +171,7 @@ class RankRun:
             plan_hash=self.opened.row.plan_hash,
             step_id=self.analysis,
         )
-        self.arms.record("aggregated results", [file])
+        self.arms.book.record("aggregated results", [file])
 
     _prepare: ClassVar[Mapping[str, Callable[[RankRun, int], None]]] = {
         "probe": _probe,
@@ -193,13 +193,15 @@ class RankRun:
         }
         self.analysis = fingerprint(config)
         config.pop("rows")
-        step = self.arms.step(self.analysis, "analyse", None, experiment, config=config)
+        step = self.arms.book.step(self.analysis, "analyse", experiment, None, config=config)
         study, model = self.protocol.plan.study, self.protocol.model
         found = [
             TestResultRow(step_id=self.analysis, study=study, model=model, look=look, **asdict(row))
             for row in rows
         ]
-        self.arms.record(f"{experiment} at {look} seeds", [step, self.arms.planned(self.analysis), *found])
+        self.arms.book.record(
+            f"{experiment} at {look} seeds", [step, self.arms.book.planned(self.analysis), *found]
+        )
 
     def _standing(self, place_of_look: int) -> Standing:
         plan, row = self.protocol.plan, self.opened.row

@@ -12,21 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect.futures import as_completed
-
 from flows.run_row import Opened
 from flows.sense_protocol import CONTROL, MINER_SEED, Cell, SenseProtocol, said
+from flows.step_work import StepBook, each
 from lab.errors import WorkError
-from lab.fingerprint import canonical, fingerprint
+from lab.fingerprint import fingerprint
 from lab.products import Products
-from lab.records import PlanStepRow, Record, StepRow
-from lab.tables import utc_now
+from lab.records import Record
 from models.kept import load_kept
 from models.sense_items import KILLER
 from models.sense_sources import ExamItems, digest
 from tasks import sense_mining, sense_rows, sense_training
-from tasks.progress import Progress
-from tasks.recording import record
 from tasks.sense_training import EXAM, HeadExam, HeadJob, ItemSet, Verifier
 from tasks.shell import unwalked
 
@@ -172,8 +168,8 @@ class HeadWork:
             except ValueError as error:
                 unfit[cell] = str(error)
             rows = sense_mining.threshold_rows(self.home, self.jobs[cell], keys[cell])
-            step = self.step(keys[cell], "verify", *cell, config={"head": self.jobs[cell].key})
-            self.record(f"thresholds by {said(cell)}", [step, self.planned(keys[cell]), *rows])
+            step = self.book.step(keys[cell], "verify", *cell, config={"head": self.jobs[cell].key})
+            self.book.record(f"thresholds by {said(cell)}", [step, self.book.planned(keys[cell]), *rows])
         return unfit
 
     def examine(self, cells: Sequence[Cell], split: str) -> None:
@@ -201,7 +197,7 @@ class HeadWork:
                 self.exams[cell, split] = exam
                 rows += self._exam_rows(cell, split, exam)
         if rows:
-            self.record(f"answers on {split}", rows)
+            self.book.record(f"answers on {split}", rows)
 
     def mine(self, name: str) -> None:
         """Killers: what a head of the arm `name` and another seed fails."""
@@ -221,8 +217,10 @@ class HeadWork:
             self.fail(cell, f"nothing was mined: {error}")
             return
         self.killers = replace(pool, chosen=found.ids)
-        step = self.step(exam.key, "mine", name, MINER_SEED, config={"head": exam.job.key})
-        self.record("killers", [step, self.planned(exam.key), *sense_mining.killer_rows(found, exam.key)])
+        step = self.book.step(exam.key, "mine", name, MINER_SEED, config={"head": exam.job.key})
+        self.book.record(
+            "killers", [step, self.book.planned(exam.key), *sense_mining.killer_rows(found, exam.key)]
+        )
 
     def take_killers(self, own: ExamItems) -> None:
         """Killers of one's own files: their items of tier 4."""
@@ -231,25 +229,7 @@ class HeadWork:
             self.killers = replace(self.items["test"], chosen=ids)
 
     def _each(self, what: str, submits: Mapping[str, Callable[[], Any]]) -> dict[str, str | None]:
-        """Run tasks, as many at a time as the settings say; name -> None, or why it gave no result."""
-        most = self.protocol.processes or max(1, len(submits))
-        progress = Progress(what, len(submits))
-        progress.start()
-        running: dict[Any, str] = {}
-        told: dict[str, str | None] = {}
-
-        def settle() -> None:
-            done = next(as_completed(list(running)))
-            told[running.pop(done)] = _outcome(done)
-            progress.advance(1, made=0 if done.state.name == "Cached" else 1)
-
-        for name, submit in submits.items():
-            if len(running) == most:
-                settle()
-            running[submit()] = name
-        while running:
-            settle()
-        return told
+        return each(what, submits, self.protocol.processes)
 
     def metrics(self, cell: Cell, split: str) -> list[Record]:
         """What a head reached on a split."""
@@ -263,8 +243,8 @@ class HeadWork:
         self.jobs.pop(cell, None)
         logger.warning("%s: %s", said(cell), reason)
         config = {"arm": cell[0], "seed": cell[1], "plan": self.opened.row.plan_hash}
-        step = self.step(fingerprint(config), "head", *cell, config=config, reason=reason)
-        self.record(said(cell), [step, self.planned(step.step_id)])
+        step = self.book.step(fingerprint(config), "head", *cell, config=config, reason=reason)
+        self.book.record(said(cell), [step, self.book.planned(step.step_id)])
 
     def _exam_rows(self, cell: Cell, split: str, exam: HeadExam) -> list[Record]:
         """What a head answered and, the first time, how it learned."""
@@ -272,59 +252,24 @@ class HeadWork:
         facts = sense_training.read_head(self.home, exam.job)
         config = {"arm": cell[0], "split": split, "head": exam.job.config, "items": exam.items.config}
         key = fingerprint(["exam", cell[0], exam.key])
-        step = self.step(key, f"exam on {split}", *cell, config=config, seconds=facts["seconds"])
+        step = self.book.step(key, f"exam on {split}", *cell, config=config, seconds=facts["seconds"])
         rows = sense_rows.exam_rows(
             body, exam.items, key, every_item=split == "test", examples=cell[1] == self.protocol.seeds[0]
         )
-        found: list[Record] = [step, self.planned(key), *rows]
+        found: list[Record] = [step, self.book.planned(key), *rows]
         if cell not in self.recorded:
             self.recorded.add(cell)
             trained = fingerprint(["head", cell[0], exam.job.key])
-            step = self.step(trained, "train", *cell, config=exam.job.config, seconds=facts["seconds"])
-            found += [step, self.planned(trained), *sense_rows.training_rows(facts, trained)]
+            step = self.book.step(trained, "train", *cell, config=exam.job.config, seconds=facts["seconds"])
+            found += [step, self.book.planned(trained), *sense_rows.training_rows(facts, trained)]
         return found
 
-    def step(
-        self,
-        step_id: str,
-        experiment: str,
-        arm: str,
-        seed: int | None,
-        *,
-        config: object,
-        seconds: float | None = None,
-        reason: str | None = None,
-    ) -> StepRow:
-        """A step of this study."""
-        return StepRow(
-            step_id=step_id,
+    @property
+    def book(self) -> StepBook:
+        """Writes this run's steps."""
+        return StepBook(
+            opened=self.opened,
             study=self.protocol.plan.study,
-            experiment=experiment,
-            arm=arm,
             model=self.protocol.model,
-            seed=seed,
-            config=canonical(config),
             code=sense_training.study_code(),
-            seconds=seconds,
-            device=self.opened.device,
-            environment_id=self.opened.row.environment_id,
-            recorded_at=utc_now(),
-            reason=reason,
         )
-
-    def planned(self, step_id: str) -> PlanStepRow:
-        """That the run's plan has the step."""
-        return PlanStepRow(plan_hash=self.opened.row.plan_hash, step_id=step_id)
-
-    def record(self, what: str, rows: Sequence[Record]) -> None:
-        """Into the store."""
-        record(str(self.home), what, unwalked(rows))
-
-
-def _outcome(future: Any) -> str | None:
-    """None when the work was done, else why not."""
-    try:
-        future.result()
-    except WorkError as error:
-        return str(error)
-    return None

@@ -175,8 +175,10 @@ class SenseRun:
         rows = sense_rows.baseline_rows(self.home, key, self.heads.items[split])
         for name, found in rows.items():
             step_id = f"{key}-{name}"
-            step = self.heads.step(step_id, f"baseline on {split}", name, None, config={"scores": key})
-            self.heads.record(f"{name} on {split}", [step, self.heads.planned(step_id), *found(step_id)])
+            step = self.heads.book.step(step_id, f"baseline on {split}", name, None, config={"scores": key})
+            self.heads.book.record(
+                f"{name} on {split}", [step, self.heads.book.planned(step_id), *found(step_id)]
+            )
 
     def _more_data(self) -> None:
         """Train and examine every arm of the comparisons."""
@@ -318,12 +320,12 @@ class SenseRun:
         sense_analysis.analyse(str(self.home), what, unwalked(question), key)
         rows = sense_analysis.rows_of(self.home, key)
         self.analysis = key
-        step = self.heads.step(key, "analyse", what, None, config={"kind": question.kind, "key": key})
+        step = self.heads.book.step(key, "analyse", what, None, config={"kind": question.kind, "key": key})
         study, model, look = self.protocol.plan.study, self.protocol.model, len(self.protocol.seeds)
         found = [
             TestResultRow(step_id=key, study=study, model=model, look=look, **asdict(row)) for row in rows
         ]
-        self.heads.record(what, [step, self.heads.planned(key), *found])
+        self.heads.book.record(what, [step, self.heads.book.planned(key), *found])
 
     def _standing(self) -> Standing:
         plan, row = self.protocol.plan, self.opened.row

@@ -261,8 +261,10 @@ def sense_scaling(settings: SenseScaling = SMOKE) -> State[dict[str, Any]]:
     return Completed(message=run.summary(), data=run.result())
 
 
-def only(settings: SenseScaling, name: str, folder: str) -> Mapping[str, Any]:
+def only(settings: SenseScaling, name: str, folder: str | None) -> Mapping[str, Any]:
     """One head and its capsule, such as `B_seed42`."""
+    if folder is None:
+        raise UsageError(f"--only {name} writes a capsule: add --out DIR")
     return sense_capsule(protocol(settings), name, folder)
 
 
@@ -278,6 +280,7 @@ STUDY = Study(
     steps=steps,
     flow=sense_scaling,
     entrypoint="flows.sense_scaling.sense_scaling",
+    expected_seconds={"smoke": 120.0, "fast": 3000.0, "full": 36000.0},
     next_flows=("sense_scaling",),
     only=only,
     strict_gates=("ship_b", "ship_c"),

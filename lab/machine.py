@@ -37,7 +37,7 @@ def environment(*, device: str) -> EnvironmentRow:
     facts = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count() or 1,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "device": device,
@@ -54,7 +54,8 @@ def _version(package: str) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Of the processor, as the system names it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

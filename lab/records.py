@@ -304,6 +304,37 @@ class RetrievalRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReactionRow:
+    """One step of a training with a self-state, or of a twin of it; fields as `models.nano_log.Reaction`."""
+
+    table: ClassVar[str] = "reaction"
+    key: ClassVar[tuple[str, ...]] = ("step_id", "twin", "step")
+    step_id: str
+    """The training."""
+    twin: str
+    step: int
+    regimes: str
+    loss_nats: float
+    learning_rate: float
+    grad_norm: float
+    step_frac: float
+    entropy_nats: float
+    top1: float
+    self_norm: float | None
+    self_delta: float | None
+    self_drift: float | None
+    relative_drift: float | None
+    raw_norm: float | None
+    memory_norm: float | None
+    clamped_norm: float | None
+    memory_filled: int | None
+    gate: float | None
+    cosine: float | None
+    effect_kl_nats: float | None
+    effect_logits: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TestResultRow:
     """One statistical answer; the fields after `look` are those of `stats.rows.TestRow`."""
 
@@ -385,6 +416,62 @@ class DecisionRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NightRow:
+    """One night: a budget, and what came of it."""
+
+    table: ClassVar[str] = "night"
+    key: ClassVar[tuple[str, ...]] = ("night_id",)
+    night_id: str
+    profile: str
+    budget_seconds: float
+    started_at: datetime
+    deadline: datetime
+    """When it was due, and its budget."""
+    ended_at: datetime | None
+    state: str
+    """running, completed, budget, failed, cancelled or crashed."""
+    continues: str | None
+    """Unfinished night before it."""
+    process: str
+    """`host:pid:start`."""
+    flow_run_id: str | None
+    source: str | None
+    """Copy of the code that its runs import, relative to the home."""
+    note: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueRow:
+    """One candidate of a night."""
+
+    table: ClassVar[str] = "queue"
+    key: ClassVar[tuple[str, ...]] = ("night_id", "item")
+    night_id: str
+    item: str
+    """Fingerprint of study, profile and settings."""
+    position: int
+    study: str
+    profile: str
+    settings: str
+    """JSON of the fields that differ from the profile's."""
+    why: str
+    decision_id: str | None
+    """Decision whose route it is."""
+    state: str
+    """queued, running, done, left, proposed, refused or failed."""
+    expected_seconds: float | None
+    expected_from: str | None
+    missing: float | None
+    """Share of its units that were not here when it was weighed."""
+    attempt: int
+    flow_run_id: str | None
+    run_id: str | None
+    started_at: datetime | None
+    seconds: float | None
+    note: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArtifactRow:
     """A file of a step, checked by its hash."""
 
@@ -414,9 +501,12 @@ Record = (
     | AdapterModuleRow
     | AnswerRow
     | RetrievalRow
+    | ReactionRow
     | TestResultRow
     | DecisionRow
     | ArtifactRow
+    | NightRow
+    | QueueRow
 )
 
 RECORDS: tuple[type[Record], ...] = get_args(Record)

@@ -381,6 +381,55 @@ COMMENT ON COLUMN retrieval.rank IS 'Place of the best correct candidate, 1 the 
 COMMENT ON COLUMN retrieval.margin IS 'Its cosine less the largest of a wrong candidate.';
 COMMENT ON COLUMN retrieval.reason IS 'Why there is no rank.';
 
+CREATE TABLE IF NOT EXISTS reaction (
+    step_id VARCHAR NOT NULL CHECK (step_id <> ''),
+    twin VARCHAR NOT NULL,
+    step BIGINT NOT NULL CHECK (step >= 0),
+    regimes VARCHAR NOT NULL,
+    loss_nats DOUBLE NOT NULL CHECK (isfinite(loss_nats)),
+    learning_rate DOUBLE NOT NULL CHECK (isfinite(learning_rate)),
+    grad_norm DOUBLE NOT NULL CHECK (isfinite(grad_norm)),
+    step_frac DOUBLE NOT NULL CHECK (isfinite(step_frac)),
+    entropy_nats DOUBLE NOT NULL CHECK (isfinite(entropy_nats)),
+    top1 DOUBLE NOT NULL CHECK (isfinite(top1)),
+    self_norm DOUBLE CHECK (isfinite(self_norm)),
+    self_delta DOUBLE CHECK (isfinite(self_delta)),
+    self_drift DOUBLE CHECK (isfinite(self_drift)),
+    relative_drift DOUBLE CHECK (isfinite(relative_drift)),
+    raw_norm DOUBLE CHECK (isfinite(raw_norm)),
+    memory_norm DOUBLE CHECK (isfinite(memory_norm)),
+    clamped_norm DOUBLE CHECK (isfinite(clamped_norm)),
+    memory_filled BIGINT CHECK (memory_filled >= 0),
+    gate DOUBLE CHECK (isfinite(gate)),
+    cosine DOUBLE CHECK (isfinite(cosine)),
+    effect_kl_nats DOUBLE CHECK (isfinite(effect_kl_nats)),
+    effect_logits DOUBLE CHECK (isfinite(effect_logits)),
+    PRIMARY KEY (step_id, twin, step)
+);
+COMMENT ON TABLE reaction IS 'What a training with a self-state measured at every step, and its twins. NULL: not defined for this run or step, or not probed.';
+COMMENT ON COLUMN reaction.step_id IS 'The training.';
+COMMENT ON COLUMN reaction.twin IS 'Window that this run goes without, such as bewilderment/0; empty for the run itself.';
+COMMENT ON COLUMN reaction.step IS 'From 0.';
+COMMENT ON COLUMN reaction.regimes IS 'Regimes that act, joined by +; empty for a clean step.';
+COMMENT ON COLUMN reaction.loss_nats IS 'Mean over the batch that was trained on, disturbed targets included, nats a token.';
+COMMENT ON COLUMN reaction.learning_rate IS 'As used, a regime''s factor included.';
+COMMENT ON COLUMN reaction.grad_norm IS 'Over all that is trained, before the clip.';
+COMMENT ON COLUMN reaction.step_frac IS 'Step over all steps.';
+COMMENT ON COLUMN reaction.entropy_nats IS 'Mean entropy of the predictions, nats.';
+COMMENT ON COLUMN reaction.top1 IS 'Mean probability of the likeliest token.';
+COMMENT ON COLUMN reaction.self_norm IS 'Norm of the state s that the step used.';
+COMMENT ON COLUMN reaction.self_delta IS 'Norm of its change from the step before.';
+COMMENT ON COLUMN reaction.self_drift IS '1 - cos(s, r), r the slow reference; NULL for one dimension and s = 0.';
+COMMENT ON COLUMN reaction.relative_drift IS '|s - r| / |r|.';
+COMMENT ON COLUMN reaction.raw_norm IS 'Norm of the update before gate and memory; NULL at step 0.';
+COMMENT ON COLUMN reaction.memory_norm IS 'Norm of what the memory says.';
+COMMENT ON COLUMN reaction.clamped_norm IS 'The same after the clamp.';
+COMMENT ON COLUMN reaction.memory_filled IS 'States in the buffer.';
+COMMENT ON COLUMN reaction.gate IS 'Share of the memory in what is added to the state.';
+COMMENT ON COLUMN reaction.cosine IS 'cos(s, s + m) before the update.';
+COMMENT ON COLUMN reaction.effect_kl_nats IS 'Mean KL(own state || zero state) on a held-out batch, nats; probed steps only.';
+COMMENT ON COLUMN reaction.effect_logits IS 'Mean |difference of logits| between the two; probed steps only.';
+
 CREATE TABLE IF NOT EXISTS test (
     step_id VARCHAR NOT NULL CHECK (step_id <> ''),
     study VARCHAR NOT NULL CHECK (study <> ''),
@@ -493,6 +542,79 @@ COMMENT ON COLUMN decision.next_parameters IS 'JSON of the parameters of what co
 COMMENT ON COLUMN decision.flow_run_id IS 'Prefect flow run that decided.';
 COMMENT ON COLUMN decision.launched_flow_run_id IS 'Prefect flow run it launched.';
 COMMENT ON COLUMN decision.decided_at IS 'When it was asked last, UTC.';
+
+CREATE TABLE IF NOT EXISTS night (
+    night_id VARCHAR NOT NULL CHECK (night_id <> ''),
+    profile VARCHAR NOT NULL CHECK (profile <> ''),
+    budget_seconds DOUBLE NOT NULL CHECK (isfinite(budget_seconds)),
+    started_at TIMESTAMP NOT NULL,
+    deadline TIMESTAMP NOT NULL,
+    ended_at TIMESTAMP,
+    state VARCHAR NOT NULL
+        CHECK (state IN ('running', 'completed', 'budget', 'failed', 'cancelled', 'crashed')),
+    continues VARCHAR,
+    process VARCHAR NOT NULL,
+    flow_run_id VARCHAR,
+    source VARCHAR,
+    note VARCHAR,
+    PRIMARY KEY (night_id),
+    CHECK ((state = 'running') = (ended_at IS NULL))
+);
+COMMENT ON TABLE night IS 'One night: a budget, and what came of it.';
+COMMENT ON COLUMN night.night_id IS 'When it was due, and a random part.';
+COMMENT ON COLUMN night.profile IS 'Of every study; one that lacks it ran its smoke.';
+COMMENT ON COLUMN night.budget_seconds IS 'How long it might take.';
+COMMENT ON COLUMN night.started_at IS 'When it began, UTC.';
+COMMENT ON COLUMN night.deadline IS 'When it was due to begin, and its budget; UTC.';
+COMMENT ON COLUMN night.ended_at IS 'NULL while it runs.';
+COMMENT ON COLUMN night.state IS 'running, completed, budget (something is left), failed, cancelled or crashed.';
+COMMENT ON COLUMN night.continues IS 'Unfinished night whose queue it took up.';
+COMMENT ON COLUMN night.process IS 'host:pid:start of the process.';
+COMMENT ON COLUMN night.flow_run_id IS 'Prefect flow run.';
+COMMENT ON COLUMN night.source IS 'Copy of the code that its runs imported, relative to the home.';
+COMMENT ON COLUMN night.note IS 'What is left, or why it ended.';
+
+CREATE TABLE IF NOT EXISTS queue (
+    night_id VARCHAR NOT NULL CHECK (night_id <> ''),
+    item VARCHAR NOT NULL CHECK (item <> ''),
+    position BIGINT NOT NULL CHECK (position >= 0),
+    study VARCHAR NOT NULL CHECK (study <> ''),
+    profile VARCHAR NOT NULL CHECK (profile <> ''),
+    settings VARCHAR NOT NULL CHECK (json_valid(settings)),
+    why VARCHAR NOT NULL CHECK (why <> ''),
+    decision_id VARCHAR,
+    state VARCHAR NOT NULL
+        CHECK (state IN ('queued', 'running', 'done', 'left', 'proposed', 'refused', 'failed')),
+    expected_seconds DOUBLE CHECK (isfinite(expected_seconds)),
+    expected_from VARCHAR,
+    missing DOUBLE CHECK (isfinite(missing)),
+    attempt BIGINT NOT NULL CHECK (attempt >= 0),
+    flow_run_id VARCHAR,
+    run_id VARCHAR,
+    started_at TIMESTAMP,
+    seconds DOUBLE CHECK (isfinite(seconds)),
+    note VARCHAR,
+    PRIMARY KEY (night_id, item)
+);
+COMMENT ON TABLE queue IS 'What a night was to run, what it expected of it, and what came of it.';
+COMMENT ON COLUMN queue.night_id IS 'The night.';
+COMMENT ON COLUMN queue.item IS 'Fingerprint of study, profile and settings: the same work has the same.';
+COMMENT ON COLUMN queue.position IS 'Order in which it was asked for, from 0.';
+COMMENT ON COLUMN queue.study IS 'Study that runs.';
+COMMENT ON COLUMN queue.profile IS 'Its profile.';
+COMMENT ON COLUMN queue.settings IS 'JSON of the fields that differ from the profile''s.';
+COMMENT ON COLUMN queue.why IS 'Who asks for it, in words.';
+COMMENT ON COLUMN queue.decision_id IS 'Gate decision whose route it is.';
+COMMENT ON COLUMN queue.state IS 'queued, running, done, left for the next night, proposed (of a larger profile), refused or failed.';
+COMMENT ON COLUMN queue.expected_seconds IS 'How long it was thought to take.';
+COMMENT ON COLUMN queue.expected_from IS 'What that was taken from: past runs, the study''s declaration, or nothing.';
+COMMENT ON COLUMN queue.missing IS 'Share of its units that were not here when it was weighed.';
+COMMENT ON COLUMN queue.attempt IS 'How often it was launched, earlier nights included.';
+COMMENT ON COLUMN queue.flow_run_id IS 'Prefect flow run that was launched.';
+COMMENT ON COLUMN queue.run_id IS 'Its row in run.';
+COMMENT ON COLUMN queue.started_at IS 'When it was launched, UTC.';
+COMMENT ON COLUMN queue.seconds IS 'From launch to end.';
+COMMENT ON COLUMN queue.note IS 'What it said, or why it was not run.';
 
 CREATE TABLE IF NOT EXISTS artifact (
     step_id VARCHAR NOT NULL CHECK (step_id <> ''),

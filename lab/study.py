@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,11 @@ class Study:
     """Module entrypoint of the flow, e.g. `flows.entropy_seeds.entropy_seeds`."""
     next_flows: tuple[str, ...]
     """Flows its routes may name, built or not."""
-    only: Callable[[Any, str, str], Mapping[str, Any]] | None = None
-    """(settings, name, folder) -> `lines` to print and whether all `passed`: one part of the study alone."""
+    expected_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Profile -> wall time from cold on two cores, measured, where somebody has; nights learn better."""
+    parts: Callable[[Any], list[tuple[str, str, Mapping[str, Any]]]] | None = None
+    """Settings -> study, profile and changed settings of each part that a night runs by itself, in order."""
+    only: Callable[[Any, str, str | None], Mapping[str, Any]] | None = None
+    """(settings, name, folder of --out) -> `lines` to print, whether all `passed`: one part of the study."""
     strict_gates: tuple[str, ...] = ()
     """Gates that `ladder run --strict` asks to be DETECTED."""

@@ -26,7 +26,9 @@ from lab.records import (
     ArtifactRow,
     GenerationRow,
     MetricRow,
+    NightRow,
     PlanRow,
+    QueueRow,
     Record,
     RetrievalRow,
     SeedDrawRow,
@@ -184,6 +186,10 @@ def rows_of(kind: type[Record]) -> st.SearchStrategy[Record]:
         }
     if kind is RetrievalRow:
         columns |= {"rank": st.none() | st.integers(1, 2**62), "tier": st.none() | st.integers(1, 4)}
+    if kind is NightRow:
+        columns |= {"state": st.sampled_from(["completed", "budget", "crashed"]), "ended_at": st.datetimes()}
+    if kind is QueueRow:
+        columns["state"] = st.sampled_from(["queued", "running", "done", "left", "proposed", "refused"])
     built = st.builds(kind, **columns)
     if kind in WITH_REASON:
         return built.map(lambda row: _exactly_one(row, WITH_REASON[kind]))

@@ -1,0 +1,148 @@
+"""A GPT with its self-state against a plain loop, and five seeds against one: `python -m benchmarks.nano`.
+
+The plain loop is what nanoGPT does at `full`: the same network, windows, clip and schedule, AdamW as it makes
+it on a CPU (not fused), and nothing measured or logged; a second one has the fused AdamW that we use. Ours trains with the self-state, writes its log and probes the state. Both run on
+one torch thread, in turns, on CPU seconds; the share of the matmul peak counts 6 N + 12 L C T operations a
+token (PaLM's appendix B) against a product of two 1024-square matrices measured in the same run.
+Seeds run as the study runs them, a worker process each, as many at once as there are cores.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from models.nano_corpus import NanoCorpus, embedded_corpus
+from models.nano_recipe import PROFILES, NanoRecipe, Seeds
+from models.nano_run import NanoRun
+from models.nano_texts import TextSource
+from models.nano_training import train
+from models.regimes import RegimePlan
+from tasks.killable import stop_all, worker
+
+STEPS, RUNS = 60, 5
+SEEDS, SEED_STEPS = 5, 300
+GOAL_TOKENS, GOAL_SEEDS = 1.0, 2.7
+MATRIX = 1024
+
+
+def plain(recipe: NanoRecipe, corpus: NanoCorpus, steps: int, *, fused: bool) -> float:
+    """CPU seconds of nanoGPT's loop: forward, loss, backward, clip, step."""
+    run = NanoRun(replace(recipe, state=None), corpus, 0)
+    matrices = [p for p in run.gpt.parameters() if p.dim() >= 2]
+    gains = [p for p in run.gpt.parameters() if p.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": gains, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(recipe.beta1, recipe.beta2), fused=fused)
+    start = time.process_time()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(step)
+        batch = run.windows(step)
+        logits = run.gpt(batch.x)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.y.flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(run.gpt.parameters(), recipe.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return time.process_time() - start
+
+
+def ours(recipe: NanoRecipe, corpus: NanoCorpus, steps: int, folder: Path) -> float:
+    """CPU seconds of the study's training, from the first step's row to the last's."""
+    marks: list[float] = []
+    train(recipe, corpus, seeds=0, directory=folder, until=steps,
+          report=lambda _: marks.append(time.process_time()))  # fmt: skip
+    return (marks[-1] - marks[0]) * steps / (steps - 1)
+
+
+def peak() -> float:
+    """Operations a CPU second of a matrix product."""
+    a, b = torch.randn(MATRIX, MATRIX), torch.randn(MATRIX, MATRIX)
+    a @ b
+    start = time.process_time()
+    for _ in range(10):
+        a @ b
+    return 10 * 2 * MATRIX**3 / (time.process_time() - start)
+
+
+def operations(recipe: NanoRecipe, corpus: NanoCorpus) -> float:
+    """Of a token, forward and backward."""
+    shape = recipe.shape
+    weights = shape.parameters(corpus.vocab_size) - shape.block_size * shape.n_embd
+    return 6.0 * weights + 12.0 * shape.n_layer * shape.n_embd * shape.block_size
+
+
+def seed(folder: Path, number: int) -> None:
+    """Train one seed in whichever worker is free."""
+    arguments = {
+        "source": asdict(TextSource()),
+        "cache": str(folder / "texts"),
+        "recipe": asdict(PROFILES["fast"]),
+        "seeds": asdict(Seeds.of(number)),
+        "plan": asdict(RegimePlan()),
+        "directory": str(folder / str(number)),
+        "until": SEED_STEPS,
+        "begin": None,
+        "placed": None,
+    }
+    with worker() as process:
+        process.call("models.nano_jobs:train_run", arguments, seconds=600.0, report=lambda _: None)
+
+
+def wall(folder: Path, seeds: range) -> float:
+    """Seconds until all seeds are done."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(max_workers=len(seeds)) as pool:
+        list(pool.map(lambda number: seed(folder, number), seeds))
+    return time.perf_counter() - start
+
+
+def told(name: str, values: list[float], digits: int = 2) -> None:
+    """Smallest, median and largest."""
+    found = (min(values), statistics.median(values), max(values))
+    print(f"{name:44}" + "".join(f"{value:10,.{digits}f}" for value in found))
+
+
+def main() -> None:
+    """Print tokens a CPU second, their ratio, the share of the matmul peak, and the ratio of seeds."""
+    torch.set_num_threads(1)
+    corpus, recipe = embedded_corpus(), replace(PROFILES["full"], checkpoint_every=2000)
+    tokens = STEPS * recipe.batch * recipe.shape.block_size
+    loop: list[float] = []
+    fused: list[float] = []
+    state: list[float] = []
+    most: list[float] = []
+    with tempfile.TemporaryDirectory() as root:
+        for run in range(RUNS):
+            loop.append(tokens / plain(recipe, corpus, STEPS, fused=False))
+            fused.append(tokens / plain(recipe, corpus, STEPS, fused=True))
+            state.append(tokens / ours(recipe, corpus, STEPS, Path(root, f"ours{run}")))
+            most.append(peak())
+        told("plain loop, tokens a CPU s", loop, 0)
+        told("the same with fused AdamW", fused, 0)
+        told("with the self-state, tokens a CPU s", state, 0)
+        told(f"ratio (goal {GOAL_TOKENS:g})", [a / b for a, b in zip(state, loop, strict=True)])
+        told("ratio to the fused loop", [a / b for a, b in zip(state, fused, strict=True)])
+        share = [s * operations(recipe, corpus) / p for s, p in zip(state, most, strict=True)]
+        told("share of the matmul peak, with the state", share)
+        told("matmul peak, GFLOP/s", [one / 1e9 for one in most], 0)
+        ratios = []
+        for run in range(3):
+            stop_all()
+            wall(Path(root, f"warm{run}"), range(2))  # both workers have imported torch and hold the text
+            one = wall(Path(root, f"one{run}"), range(10, 11))
+            ratios.append(wall(Path(root, f"five{run}"), range(20, 20 + SEEDS)) / one)
+        told(f"{SEEDS} seeds over one, wall (goal {GOAL_SEEDS:g})", ratios)
+
+
+if __name__ == "__main__":
+    main()

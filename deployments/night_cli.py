@@ -1,0 +1,60 @@
+"""`ladder night`: the overnight flow in this process, and its queue as people read it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deployments import register, terminal
+from deployments.service import client
+from deployments.temporary_server import TemporaryServer
+from flows.overnight import Overnight, overnight, refuse_unknown
+from flows.registry import studies
+
+BUDGET_SPENT = 4
+
+
+def run_night(
+    home: Path,
+    *,
+    budget: str,
+    profile: str,
+    names: Sequence[str],
+    climb: bool,
+    server: TemporaryServer | None,
+    url: str,
+    as_json: bool,
+) -> int:
+    """Run a night here; returns the exit code: 0 all done, 1 a flow failed, 4 the budget is spent."""
+    settings = Overnight(budget=budget, profile=profile, studies=tuple(names), climb=climb)
+    refuse_unknown(settings)
+    if server is not None:
+        server.wait_ready()
+        with client(url) as api:  # the night launches deployments, so this server must know them
+            register.prepare_server(api)
+            register.register(studies().values(), api)
+    terminal.show_progress()
+    print(f"Night · {profile} · {budget} · {home}", file=sys.stderr)
+    told: Any = overnight(settings=settings)  # Prefect gives the state's data
+    if as_json:
+        print(json.dumps(told, indent=1))
+    else:
+        show(told, home)
+    if any(row["state"] in ("failed", "refused") or row["attempt"] > 1 for row in told["queue"]):
+        return 1
+    return BUDGET_SPENT if told["state"] == "budget" else 0
+
+
+def show(told: Mapping[str, Any], home: Path) -> None:
+    """The queue, line by line, and where the report is."""
+    print(f"\nNight {told['night_id']}: {told['summary']}.")
+    for row in told["queue"]:
+        took = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+        changed = "" if row["settings"] == "{}" else f" {row['settings']}"
+        print(f"{row['state']:9} {row['study']} · {row['profile']}{changed} {took}")
+        if row["note"] and row["state"] != "done":
+            print(f"{'':9} {row['note']}")
+    print(f"Report: {home / 'report.html'}")

@@ -1,0 +1,208 @@
+"""The rows of a night: its own, and one for each candidate in its queue; and what earlier nights left.
+
+One night at a time holds a lock of the home. A night whose process is gone is closed as crashed, and what it
+had running is queued again.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lab import lock
+from lab.errors import UsageError
+from lab.fingerprint import canonical
+from lab.machine import is_alive, this_process
+from lab.night_queue import Candidate, Past
+from lab.records import NightRow, QueueRow
+from lab.store import Store
+from lab.tables import utc_now
+
+OPEN = ("queued", "running", "left")
+"""States of a candidate that a later night takes up."""
+UNFINISHED = ("budget", "crashed", "cancelled", "failed")
+"""Ends of a night that the next one continues."""
+
+
+@contextmanager
+def only_night(home: Path) -> Iterator[None]:
+    """Hold the home's night, or refuse.
+
+    Raises
+    ------
+    UsageError
+        Another night runs; named with its start and process.
+    """
+    path = home / "night.lock"
+    try:
+        with lock.held(path):
+            yield
+    except lock.HeldError as held:
+        rows = Store(home).read(
+            "SELECT night_id, started_at, process FROM night WHERE state = 'running' ORDER BY started_at DESC"
+        )
+        first = next((row for row in rows.to_dicts() if is_alive(str(row["process"]))), None)
+        named = (
+            held.holder
+            if first is None
+            else f"night {first['night_id']}, begun {first['started_at']:%Y-%m-%d %H:%M} UTC, {held.holder}"
+        )
+        raise UsageError(f"a night runs already: {named}; let it end, or stop it with Ctrl-C") from None
+
+
+@dataclass
+class NightBook:
+    """The rows of one night, kept in the store as they change."""
+
+    home: Path
+    night: NightRow
+    rows: dict[str, QueueRow] = field(default_factory=dict)
+    """Item -> its row."""
+
+    @property
+    def store(self) -> Store:
+        """The home's store."""
+        return Store(self.home)
+
+    def add(self, one: Candidate) -> bool:
+        """Put a candidate into the queue; False when this night has it already."""
+        if one.item in self.rows:
+            return False
+        row = QueueRow(
+            night_id=self.night.night_id,
+            item=one.item,
+            position=len(self.rows),
+            study=one.study,
+            profile=one.profile,
+            settings=canonical(dict(one.settings)),
+            why=one.why,
+            decision_id=one.decision_id,
+            state="queued",
+            expected_seconds=None,
+            expected_from=None,
+            missing=None,
+            attempt=self._attempts(one.item),
+            flow_run_id=None,
+            run_id=None,
+            started_at=None,
+            seconds=None,
+            note=None,
+        )
+        self.put(row)
+        return True
+
+    def _attempts(self, item: str) -> int:
+        """How often the item was launched and failed before, in any night."""
+        found = self.store.read(
+            "SELECT coalesce(max(attempt), 0) AS n FROM queue WHERE item = $item", {"item": item}
+        )
+        return int(found["n"][0])
+
+    def put(self, row: QueueRow) -> QueueRow:
+        """Keep a row."""
+        self.rows[row.item] = row
+        self.store.record([row])
+        return row
+
+    def waiting(self) -> list[Candidate]:
+        """Candidates that have not run, in the order they were asked for."""
+        found = [row for row in self.rows.values() if row.state == "queued"]
+        return [candidate(row) for row in sorted(found, key=lambda row: row.position)]
+
+    def close(self, state: str, note: str | None) -> None:
+        """End the night: what still waits is left for the next one."""
+        left = [replace(row, state="left") for row in self.rows.values() if row.state == "queued"]
+        self.night = replace(self.night, state=state, ended_at=utc_now(), note=note)
+        self.store.record([*left, self.night])
+
+
+def candidate(row: QueueRow) -> Candidate:
+    """What a row asks for."""
+    return Candidate(
+        study=row.study,
+        profile=row.profile,
+        settings=json.loads(row.settings),
+        why=row.why,
+        decision_id=row.decision_id,
+    )
+
+
+def open_night(home: Path, *, profile: str, budget_seconds: float, begun: datetime) -> NightBook:
+    """A new night; nights whose process is gone are closed as crashed first.
+
+    Parameters
+    ----------
+    begun
+        When it was due, UTC; the deadline is counted from there.
+    """
+    store = Store(home)
+    lost = [
+        NightRow(**row)
+        for row in store.read("SELECT * FROM night WHERE state = 'running'").iter_rows(named=True)
+        if not is_alive(str(row["process"])) or str(row["process"]) == this_process()
+    ]
+    gone: dict[str, Any] = {"state": "crashed", "ended_at": utc_now(), "note": "its process is gone"}
+    store.record([replace(one, **gone) for one in lost])
+    night = NightRow(
+        night_id=f"{begun:%Y%m%d-%H%M}-{secrets.token_hex(2)}",
+        profile=profile,
+        budget_seconds=budget_seconds,
+        started_at=utc_now(),
+        deadline=begun + timedelta(seconds=budget_seconds),
+        ended_at=None,
+        state="running",
+        continues=_unfinished(store, profile),
+        process=this_process(),
+        flow_run_id=None,
+        source=None,
+        note=None,
+    )
+    store.record([night])
+    return NightBook(home=home, night=night)
+
+
+def _unfinished(store: Store, profile: str) -> str | None:
+    """The last night of the profile, if it did not finish."""
+    rows = store.read(
+        "SELECT night_id, state FROM night WHERE profile = $profile AND state <> 'running' "
+        "ORDER BY started_at DESC LIMIT 1",
+        {"profile": profile},
+    ).to_dicts()
+    return str(rows[0]["night_id"]) if rows and rows[0]["state"] in UNFINISHED else None
+
+
+def left_over(store: Store, night_id: str) -> list[QueueRow]:
+    """What a night had not finished, in its order."""
+    rows = store.read(
+        f"SELECT * FROM queue WHERE night_id = $night AND state IN {OPEN} ORDER BY position",
+        {"night": night_id},
+    )
+    return [QueueRow(**row) for row in rows.iter_rows(named=True)]
+
+
+def done_in_chain(store: Store, night_id: str) -> set[str]:
+    """Items that an unfinished night, or the unfinished ones it continued, had finished."""
+    rows = store.read(
+        "WITH RECURSIVE chain AS (SELECT night_id, continues FROM night WHERE night_id = $night "
+        "UNION ALL SELECT night.night_id, night.continues FROM night JOIN chain ON "
+        "night.night_id = chain.continues) SELECT DISTINCT item FROM queue SEMI JOIN chain USING (night_id) "
+        "WHERE state = 'done'",
+        {"night": night_id},
+    )
+    return set(rows["item"].to_list())
+
+
+def past_runs(store: Store) -> list[Past]:
+    """Finished runs of every night, for learning how long work takes."""
+    rows = store.read(
+        "SELECT queue.study, queue.profile, environment.cpu, queue.missing, queue.seconds FROM queue "
+        "JOIN run USING (run_id) JOIN environment USING (environment_id) "
+        "WHERE queue.state = 'done' AND queue.seconds IS NOT NULL AND queue.missing > 0"
+    )
+    return [Past(**row) for row in rows.iter_rows(named=True)]

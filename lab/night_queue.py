@@ -1,0 +1,118 @@
+"""What a night does next: candidates, how long each will take, and which of them still fits.
+
+Plain functions of rows, so that a night's choices can be computed again from the tables `night` and `queue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from lab.fingerprint import fingerprint
+
+START_SECONDS = 12.0
+"""Of a run that finds everything done: its process, its server calls, its gates."""
+UNKNOWN_SECONDS = 600.0
+"""Of work that nobody has measured and no study has declared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A flow that a night may run."""
+
+    study: str
+    profile: str
+    settings: Mapping[str, object]
+    """Fields that differ from the profile's, as JSON values."""
+    why: str
+    """In words: part of the plan, or the decision that asks for it."""
+    decision_id: str | None = None
+    """Gate decision whose route it is."""
+
+    @property
+    def item(self) -> str:
+        """The same for the same work, whoever asks for it."""
+        return fingerprint([self.study, self.profile, dict(self.settings)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """A finished run of the queue, for learning."""
+
+    study: str
+    profile: str
+    cpu: str
+    missing: float
+    """Share of its units that were not here when it began."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """How long a candidate will take."""
+
+    seconds: float
+    source: str
+    """`learnt from N runs`, `declared` or `unknown`."""
+
+
+def predicted(
+    candidate: Candidate, *, missing: float, past: Sequence[Past], declared: float | None, cpu: str
+) -> Prediction:
+    """Seconds of a candidate: what it costs from cold times the share that is missing, and its start.
+
+    From cold: the median over runs of the same study and profile on the same kind of processor that had
+    something to do, each divided by its missing share; else what the study declares.
+
+    >>> run = Past(study="s", profile="p", cpu="c", missing=0.5, seconds=62.0)
+    >>> one = Candidate(study="s", profile="p", settings={}, why="plan")
+    >>> predicted(one, missing=1.0, past=[run], declared=None, cpu="c")
+    Prediction(seconds=112.0, source='learnt from 1 runs')
+    >>> predicted(one, missing=0.0, past=[], declared=300.0, cpu="c").seconds
+    12.0
+    """
+    known = [
+        max(0.0, one.seconds - START_SECONDS) / one.missing
+        for one in past
+        if (one.study, one.profile, one.cpu) == (candidate.study, candidate.profile, cpu) and one.missing > 0
+    ]
+    if known:
+        whole, source = median(known), f"learnt from {len(known)} runs"
+    elif declared is not None:
+        whole, source = declared, "declared"
+    else:
+        whole, source = UNKNOWN_SECONDS, "unknown"
+    return Prediction(seconds=START_SECONDS + missing * whole, source=source)
+
+
+def ordered(waiting: Sequence[tuple[Candidate, Prediction]]) -> list[tuple[Candidate, Prediction]]:
+    """Smallest first; of equal ones the first that was asked for."""
+    return sorted(waiting, key=lambda pair: pair[1].seconds)
+
+
+def next_fitting(
+    waiting: Sequence[tuple[Candidate, Prediction]], *, left: float, budget: float
+) -> tuple[Candidate, Prediction] | None:
+    """The smallest that fits in what is left of the night; else the first that no night could hold.
+
+    A candidate longer than the whole budget would never run; it runs to the deadline and goes on next night.
+
+    >>> short, long = Prediction(seconds=10.0, source="declared"), Prediction(seconds=99.0, source="declared")
+    >>> one = Candidate(study="a", profile="p", settings={}, why="")
+    >>> other = Candidate(study="b", profile="p", settings={}, why="")
+    >>> next_fitting([(other, long), (one, short)], left=20.0, budget=50.0)[0].study
+    'a'
+    >>> next_fitting([(other, long)], left=20.0, budget=50.0)[0].study
+    'b'
+    >>> next_fitting([(other, long)], left=20.0, budget=200.0) is None
+    True
+    """
+    found = ordered(waiting)
+    for pair in found:
+        if pair[1].seconds <= left:
+            return pair
+    for pair in found:
+        if pair[1].seconds > budget:
+            return pair
+    return None
