@@ -13,9 +13,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: .venv/.installed   ## the night at small scale: train, generate, decide, report
-	$(BIN)/ladder run entropy_seeds --profile smoke
-	$(BIN)/ladder report
+demo: .venv/.installed   ## the night at small scale: every study, its gates, the report
+	$(BIN)/ladder night --profile smoke --budget 30m --no-climb
 
 TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -98,6 +98,9 @@ def night(
     studies: Annotated[
         list[str] | None, typer.Option("--study", help="Only this one; repeatable; all of them without")
     ] = None,
+    only_left: Annotated[
+        bool, typer.Option("--only-left", help="What earlier nights left, and nothing else")
+    ] = False,
     climb: Annotated[
         bool, typer.Option("--climb/--no-climb", help="Follow routes to other profiles, or only propose them")
     ] = True,
@@ -119,6 +122,7 @@ def night(
         budget=budget,
         profile=profile,
         names=studies or [],
+        only_left=only_left,
         climb=climb,
         server=server,
         url=os.environ.get("PREFECT_API_URL", ""),
@@ -210,6 +214,20 @@ def figures(
     name = study.replace("-", "_") if study else None
     for path in write_figures(Store(home), home / "figures", study=name, formats=formats or ["svg", "png"]):
         typer.echo(str(path))
+
+
+@app.command()
+def verify(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Only this one")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check what the last run of a study left: run, gates, files, figures; a line each, exit 1 if one fails.
+
+    Example: ladder verify nanodesmo
+    """
+    from deployments import verify_cli
+
+    raise typer.Exit(verify_cli.verify(resolve_home(), study, as_json=as_json))
 
 
 @app.command()

@@ -23,13 +23,16 @@ def run_night(
     budget: str,
     profile: str,
     names: Sequence[str],
+    only_left: bool,
     climb: bool,
     server: TemporaryServer | None,
     url: str,
     as_json: bool,
 ) -> int:
     """Run a night here; returns the exit code: 0 all done, 1 a flow failed, 4 the budget is spent."""
-    settings = Overnight(budget=budget, profile=profile, studies=tuple(names), climb=climb)
+    settings = Overnight(
+        budget=budget, profile=profile, studies=tuple(names), only_left=only_left, climb=climb
+    )
     refuse_unknown(settings)
     if server is not None:
         server.wait_ready()
@@ -43,7 +46,7 @@ def run_night(
         print(json.dumps(told, indent=1))
     else:
         show(told, home)
-    if any(row["state"] in ("failed", "refused") or row["attempt"] > 1 for row in told["queue"]):
+    if told["failed"]:
         return 1
     return BUDGET_SPENT if told["state"] == "budget" else 0
 

@@ -147,7 +147,6 @@ SEED_EFFECT = Gate(
         "INVALID": Route(next="direct_injection", sentence="no answer: {findings}"),
         "DETECTED": Route(
             next="entropy_control",
-            parameters={"single_stream": False},
             sentence="the source changes the text: largest effect {effect:+.2f} SD "
             "[{low:+.2f}, {high:+.2f}], p = {p:.2g} after Holm, n = {n}",
         ),

@@ -17,8 +17,10 @@ from flows.run_row import Opened, open_run
 from lab.errors import UsageError
 from lab.fingerprint import fingerprint
 from lab.home import resolve_home
+from lab.nano_exports import write_exports
 from lab.records import DecisionRow, TestResultRow
-from lab.report_figures import write_figures
+from lab.report_figures import write_group
+from lab.report_group import Group, read_groups
 from lab.store import Store
 from models.nano_texts import resolved
 from tasks import nano_analysis, nano_rows, nano_training
@@ -27,6 +29,9 @@ from tasks.nano_analysis import Question
 from tasks.shell import unwalked
 
 logger = logging.getLogger(__name__)
+
+COMPOSITE = "composite/"
+"""Folder of the summary figures."""
 
 
 def begin(protocol: NanoProtocol) -> NanoStudy:
@@ -102,6 +107,8 @@ class NanoStudy:
     path: list[DecisionRow] = field(default_factory=list)
     analyses: dict[str, str] = field(default_factory=dict)
     """Phase -> its analysis."""
+    answers: dict[str, Sequence[Any]] = field(default_factory=dict)
+    """Phase -> the rows of its analysis."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Phase -> why it was not run."""
     figures: list[Path] = field(default_factory=list)
@@ -171,10 +178,14 @@ class NanoStudy:
 
     def _collect(self) -> None:
         """Every figure of the phases, and the tables beside them."""
-        self._draw()
+        self._draw(lambda name: not name.startswith(COMPOSITE))
+        for group in self._groups():
+            commit = self.opened.row.git_commit
+            self.figures += write_exports(Store(self.home), group, self._folder, commit)
 
     def _summary(self) -> None:
-        """Nothing of its own to compute: composite figures are drawn with the others, and listed here."""
+        """Figures of what is composed of several measurements."""
+        self._draw(lambda name: name.startswith(COMPOSITE))
 
     _phases: ClassVar[Mapping[str, Callable[[NanoStudy], None]]] = {
         "prepare": _prepare,
@@ -217,7 +228,7 @@ class NanoStudy:
         self._record(phase, key, nano_analysis.rows_of(self.home, key))
 
     def _record(self, phase: str, key: str, rows: Sequence[Any]) -> None:
-        self.analyses[phase] = key
+        self.analyses[phase], self.answers[phase] = key, rows
         step = self.work.book.step(key, "analyse", phase, None, config={"phase": phase, "key": key})
         study, model, look = self.protocol.plan.study, self.protocol.model, len(self.protocol.seeds)
         found = [
@@ -285,19 +296,27 @@ class NanoStudy:
         step = self.work.book.step(key, phase, None, None, config={"phase": phase}, reason=why)
         self.work.book.record(phase, [step, self.work.book.planned(key)])
 
-    def _draw(self) -> None:
-        """Figures and exports, from what the store holds now."""
-        self.figures = write_figures(
-            Store(self.home), self.home / "figures", study=self.protocol.plan.study, formats=("svg",)
-        )
+    @property
+    def _folder(self) -> Path:
+        return self.home / "figures" / self.protocol.plan.study
+
+    def _groups(self) -> list[Group]:
+        """This plan's rows, once it has any."""
+        plan_hash = self.opened.row.plan_hash
+        return [group for group in read_groups(Store(self.home)) if group.plan_hash == plan_hash]
+
+    def _draw(self, wanted: Callable[[str], bool]) -> None:
+        """Figures from what the store holds now."""
+        for group in self._groups():
+            self.figures += write_group(
+                Store(self.home), group, self._folder, formats=("svg",), wanted=wanted
+            )
 
     def told(self, phase: str) -> list[str]:
         """What a phase alone came to, line by line."""
         lines = [f"{phase}: {self.skipped.get(phase, 'done')}"]
         lines += [f"  {said(cell)}: {why}" for cell, why in self.work.failures.items()]
-        key = self.analyses.get(phase)
-        if key is not None:
-            lines += nano_analysis.lines(nano_analysis.rows_of(self.home, key))
+        lines += nano_analysis.lines(self.answers.get(phase, ()))
         return lines + [f"  {path}" for path in self.figures]
 
     def summary(self) -> str:

@@ -64,6 +64,9 @@ class Overnight:
     budget: Annotated[str, Field(description="How long it may take: 8h, 90m, 3m, 45s")] = "8h"
     profile: Annotated[str, Field(description="Of every study; one that lacks it runs its smoke")] = "smoke"
     studies: Annotated[tuple[str, ...], Field(description="Names in any order; empty: all of them")] = ()
+    only_left: Annotated[
+        bool, Field(description="Run what earlier nights left, and where it leads, and nothing else")
+    ] = False
     climb: Annotated[
         bool, Field(description="Whether routes may lead to another profile; else they are proposed")
     ] = True
@@ -175,6 +178,8 @@ class Night:
             done = done_in_chain(self.book.store, before)
             for row in left_over(self.book.store, before):
                 self._take_up(row)
+        if self.settings.only_left:
+            return
         names = [name.replace("-", "_") for name in self.settings.studies] or list(studies())
         for name in names:
             study = studies()[name]
@@ -309,8 +314,9 @@ class Night:
         return None if rows.is_empty() else str(rows["run_id"][0])
 
     def _follow(self, row: QueueRow) -> None:
-        """Queue the flows that the run's decisions name, each once."""
+        """Say what the run decided, and queue the flows that its decisions name, each once."""
         for decision in self._decisions(row):
+            logger.info("  %s %s: %s", decision["verdict"], decision["gate"], decision["sentence"])
             name = str(decision["next"]).replace("-", "_")
             if name not in studies():
                 continue
@@ -406,6 +412,7 @@ class Night:
             "night_id": self.book.night.night_id,
             "state": self.book.night.state,
             "summary": self.summary(),
+            "failed": self.failed + self.refused,
             "queue": [
                 dataclasses.asdict(row) | {"started_at": str(row.started_at or "")}
                 for row in sorted(self.book.rows.values(), key=lambda row: row.position)

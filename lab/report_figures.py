@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lab import (
     figures,
@@ -28,24 +26,13 @@ from lab import report_queries_quantisation as quantised
 from lab import report_queries_sense as senses
 from lab.chart_style import PALETTE
 from lab.errors import unknown
-from lab.report_group import Asked, ask, read_groups
+from lab.figure_kind import Figure as Figure  # for those who import it from here
+from lab.nano_exports import write_exports
+from lab.nano_figures import STUDY as NANO
+from lab.nano_figures import figures_of, is_newest
+from lab.report_group import Asked, Group, ask, read_groups
 from lab.report_markup import sql
 from lab.store import Store
-
-if TYPE_CHECKING:
-    import altair as alt
-    import polars as pl
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A chart of the report."""
-
-    title: str
-    caption: str
-    query: str
-    draw: Callable[[pl.DataFrame], alt.TopLevelMixin]
-
 
 FIGURES: Mapping[str, Figure] = {
     "contrasts": Figure(
@@ -323,6 +310,8 @@ def write_figures(
 ) -> list[Path]:
     """Write every figure that has rows as `<directory>/<study>-<model>-<plan>/<name>.*`, seeds beside them.
 
+    The last run's plan of the nanodesmo study is written to `<directory>/nanodesmo`, with its exports.
+
     Parameters
     ----------
     study
@@ -348,14 +337,43 @@ def write_figures(
     for group in groups:
         if study not in (None, group.study):
             continue
-        runs = ask(store, queries.RUNS, group.parameters).rows
-        commit = str(runs[-1]["git_commit"]) if runs and runs[-1]["git_commit"] else None
-        for name, shown in FIGURES.items():
-            asked = ask(store, shown.query, group.parameters)
-            written += _save(shown, asked, directory / group.name, name, commit, formats)
+        folder = directory / (group.study if is_newest(store, group) else group.name)
+        written += write_group(store, group, folder, formats=formats)
+        written += write_exports(store, group, folder, _commit(store, group)) if group.study == NANO else []
     for name, shown in WHOLE_STORE.items():
         written += _save(shown, ask(store, shown.query), directory, name, None, formats)
     return written
+
+
+def write_group(
+    store: Store,
+    group: Group,
+    folder: Path,
+    *,
+    formats: Sequence[str],
+    wanted: Callable[[str], bool] = lambda _: True,
+) -> list[Path]:
+    """Write the figures of one group whose names are wanted; the files written."""
+    written: list[Path] = []
+    commit = _commit(store, group)
+    for name, shown in own_figures(store, group).items():
+        if wanted(name):
+            asked = ask(store, shown.query, group.parameters)
+            written += _save(shown, asked, folder, name, commit, formats)
+    return written
+
+
+def _commit(store: Store, group: Group) -> str | None:
+    """Of the program that measured the group's last run."""
+    runs = ask(store, queries.RUNS, group.parameters).rows
+    return str(runs[-1]["git_commit"]) if runs and runs[-1]["git_commit"] else None
+
+
+def own_figures(store: Store, group: Group) -> Mapping[str, Figure]:
+    """Name -> figure of a group's kind of study."""
+    if group.study == NANO:
+        return figures_of(lambda query: ask(store, query, group.parameters))
+    return FIGURES
 
 
 def _save(
@@ -363,6 +381,7 @@ def _save(
 ) -> list[Path]:
     if asked.frame.is_empty():
         return []
+    (directory / name).parent.mkdir(parents=True, exist_ok=True)  # a name may stand in a folder
     return figures.save_figure(
         shown.draw(asked.frame),
         directory,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from lab import report_mechanism, report_quantisation, report_sense
+from lab import report_mechanism, report_nano, report_quantisation, report_sense
 from lab import report_queries as queries
 from lab.report_figures import side_by_side
 from lab.report_glance import decision_path, title
@@ -47,7 +47,7 @@ class OwnParts(Protocol):
         """What the answers rest on."""
 
 
-OWN: tuple[OwnParts, ...] = (report_quantisation, report_sense, report_mechanism)
+OWN: tuple[OwnParts, ...] = (report_quantisation, report_sense, report_nano, report_mechanism)
 """Studies other than those of seeds."""
 
 

@@ -56,11 +56,23 @@ ITEMS = Units(
     fresh="in a run of the same plan on other seeds",
 )
 
+NATS = Units(
+    look="seeds",
+    size="nats",
+    value="estimate",
+    unit="nats",
+    digits=4,
+    more="seeds",
+    fresh="in a run of the same plan on other seeds",
+)
+
 
 def units_of(margin_unit: object) -> Units:
     """The words of a study whose margin has this unit.
 
     >>> [units_of(unit).look for unit in ("bits an aligned sentence", "share of items", "within-cell SD")]
     ['aligned sentences', 'seeds', 'samples a cell']
+    >>> units_of("nats").look
+    'seeds'
     """
-    return next((units for units in (SENTENCES, ITEMS) if units.unit == margin_unit), SAMPLES)
+    return next((units for units in (SENTENCES, ITEMS, NATS) if units.unit == margin_unit), SAMPLES)

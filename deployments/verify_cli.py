@@ -1,0 +1,47 @@
+"""`ladder verify`: one line a check, of one study or of every study that has run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from lab import nano_verify
+from lab.checks import Check, studies_run, study_checks
+from lab.errors import unknown
+from lab.store import Store
+
+OF_STUDY: Mapping[str, Callable[[Store, Path], list[Check]]] = {"nanodesmo": nano_verify.verify}
+"""Checks that only one study has."""
+
+
+def verify(home: Path, study: str | None, *, as_json: bool) -> int:
+    """Print every check; 1 if any failed or nothing has run.
+
+    Raises
+    ------
+    UsageError
+        A study that the store has no run of.
+    """
+    store = Store(home)
+    known = studies_run(store)
+    name = None if study is None else study.replace("-", "_")
+    if name is not None and name not in known:
+        raise unknown("study with a run", name, known or ["none yet"])
+    found: dict[str, list[Check]] = {}
+    for one in known if name is None else [name]:
+        found[one] = list(study_checks(store, home, one))
+        if one in OF_STUDY:
+            found[one] += OF_STUDY[one](store, home)
+    if as_json:
+        print(
+            json.dumps({one: [asdict(check) for check in checks] for one, checks in found.items()}, indent=1)
+        )
+    else:
+        for one, checks in found.items():
+            for check in checks:
+                print(f"{'ok' if check.ok else 'FAILED':7} {one} {check.name}: {check.said}")
+        if not found:
+            print("nothing has run in this home yet")
+    return 0 if found and all(check.ok for checks in found.values() for check in checks) else 1

@@ -1,0 +1,300 @@
+"""What the report and the figures ask about the nanodesmo study's answers: frozen test, regimes, comparisons.
+
+Answers are those of the analyses that the decisions of the last run rest on where a gate read one, else of
+the plan's newest analysis of that phase. The study asks the same of two texts: `main`, and `generalization`
+for the second. Of another study these queries return nothing.
+"""
+
+from __future__ import annotations
+
+from lab.report_queries import written_in
+
+STUDY = "nanodesmo"
+MAIN, SECOND = "main", "generalization"
+"""Texts."""
+SETS = ("common", "common_smoothed", "state", "common_state", "step", "step_before")
+"""What a discriminant is given, in the order of tables."""
+COMMON = ("loss_nats", "entropy_nats", "top1", "grad_norm")
+CHANNELS = (
+    *COMMON,
+    "self_norm",
+    "self_delta",
+    "self_drift",
+    "relative_drift",
+    "raw_norm",
+    "gate",
+    "effect_kl_nats",
+)
+"""Channels in the order of tables and panels."""
+STATES = ("zero", "own", "confident", "uncertain", "random")
+FROZEN_ARMS = ("self-analysis", "self-analysis-noself", "self-analysis-random", "random-p")
+PARTS = ("valence", "intensity", "D_z", "S_z", "U_z", "C_z", "distance", "velocity", "curvature")
+"""Of the composite."""
+PHASES = (
+    "prepare",
+    "core",
+    "frozen_core",
+    "generalization",
+    "frozen_generalization",
+    "memory",
+    "controls",
+    "collect",
+    "summary",
+)
+
+
+def place(names: tuple[str, ...], column: str) -> str:
+    """SQL: where a name stands among names; after them when it is none of them."""
+    return f"coalesce(list_position({list(names)}, {column}), {len(names) + 1})"
+
+
+ANSWERS = """judged AS (
+    SELECT step.arm, step.step_id
+    FROM decision_path AS path JOIN decision USING (decision_id)
+    JOIN step ON step.step_id = json_extract_string(decision.parameters, '$.analysis')
+    WHERE path.study = $study AND path.model = $model AND path.plan_hash = $plan
+    QUALIFY row_number() OVER (PARTITION BY step.arm ORDER BY path.position DESC) = 1
+), newest AS (
+    SELECT step.arm, step.step_id FROM step JOIN plan_step USING (step_id)
+    WHERE step.study = $study AND step.model = $model AND plan_hash = $plan AND step.experiment = 'analyse'
+    QUALIFY row_number() OVER (PARTITION BY step.arm ORDER BY step.recorded_at DESC, step.step_id) = 1
+), answer AS (
+    SELECT analysis.arm AS phase, test.*,
+           CASE WHEN ends_with(analysis.arm, 'generalization') THEN 'generalization' ELSE 'main' END AS scope
+    FROM (SELECT * FROM judged UNION ALL SELECT * FROM newest ANTI JOIN judged USING (arm)) AS analysis
+    JOIN test USING (step_id)
+    WHERE test.study = 'nanodesmo'
+)"""
+"""CTEs before every query of answers."""
+
+_FROZEN = f"""WITH {ANSWERS}
+SELECT hypothesis, metric, split_part(contrast, ':', 1) AS arm, nullif(split_part(contrast, ':', 2), '') AS
+       part,
+       estimate, low, high, p, statistic, df1, margin, alpha, mde, n, n_to_settle, verdict, negligible,
+       method, reason
+FROM answer
+WHERE scope = $scope AND family = 'leverage' AND (metric = 'entropy_nats' OR hypothesis = 'state')
+ORDER BY {place(FROZEN_ARMS, "arm")}, arm, hypothesis, metric, {place(STATES, "part")},
+         try_cast(replace(part, 'seed ', '') AS BIGINT), part
+"""
+
+_SEPARABLE = f"""WITH {ANSWERS}, found AS (
+    SELECT * FROM answer WHERE scope = $scope AND family = 'separability' AND metric = 'auc' AND contrast <>
+           '*'
+), told AS (
+    SELECT contrast, any_value(verdict) AS verdict, any_value(p_adjusted) AS signature_p,
+           any_value(reason) AS why FROM found WHERE hypothesis = 'signature' GROUP BY contrast
+), chance AS (
+    SELECT contrast, any_value(estimate) AS shuffled, any_value(low) AS shuffled_low,
+           any_value(high) AS shuffled_high FROM found WHERE hypothesis = 'shuffled' GROUP BY contrast
+)
+SELECT contrast AS regime, hypothesis AS channels, estimate, low, high, p, n, alpha, shuffled, shuffled_low,
+       shuffled_high, verdict, signature_p, why, reason
+FROM (SELECT contrast, hypothesis, estimate, low, high, p, n, alpha, reason FROM found
+      WHERE hypothesis IN {SETS}) AS each_set
+LEFT JOIN told USING (contrast) LEFT JOIN chance USING (contrast)
+ORDER BY contrast, {place(SETS, "hypothesis")}
+"""
+
+_SIGNATURES = f"""WITH {ANSWERS}, found AS (
+    SELECT * FROM answer WHERE scope = $scope AND family = 'separability' AND metric = 'auc'
+)
+SELECT contrast AS regime, any_value(verdict) FILTER (role = 'verdict') AS verdict,
+       any_value(coalesce(negligible, false)) FILTER (role = 'verdict') AS negligible,
+       any_value(p_adjusted) FILTER (role = 'verdict') AS p_adjusted,
+       any_value(n) FILTER (role = 'verdict') AS n,
+       any_value(margin) FILTER (role = 'verdict') AS margin,
+       max(estimate) FILTER (hypothesis = 'common_state') AS common_state,
+       max(low) FILTER (hypothesis = 'common_state') AS common_state_low,
+       max(high) FILTER (hypothesis = 'common_state') AS common_state_high,
+       max(estimate) FILTER (hypothesis = 'common') AS common,
+       max(estimate) FILTER (hypothesis = 'common_smoothed') AS smoothed,
+       max(estimate) FILTER (hypothesis = 'beyond_smoothed') AS past_adds,
+       max(low) FILTER (hypothesis = 'beyond_smoothed') AS past_adds_low,
+       max(high) FILTER (hypothesis = 'beyond_smoothed') AS past_adds_high,
+       max(estimate) FILTER (hypothesis = 'state') AS state,
+       max(estimate) FILTER (hypothesis = 'step') AS step,
+       max(estimate) FILTER (hypothesis = 'step_before') AS step_before,
+       max(low) FILTER (hypothesis = 'shuffled') AS shuffled_low,
+       max(high) FILTER (hypothesis = 'shuffled') AS shuffled_high,
+       max(estimate) FILTER (hypothesis = 'beyond_common') AS adds,
+       max(low) FILTER (hypothesis = 'beyond_common') AS adds_low,
+       max(high) FILTER (hypothesis = 'beyond_common') AS adds_high,
+       max(p) FILTER (hypothesis = 'beyond_common') AS adds_p,
+       max(n_to_settle) FILTER (hypothesis = 'beyond_common') AS n_to_settle,
+       any_value(reason) FILTER (role = 'verdict') AS reason
+FROM found GROUP BY contrast ORDER BY contrast = '*', contrast
+"""
+
+_DELTAS = f"""WITH {ANSWERS}
+SELECT contrast AS regime, metric AS channel, hypothesis, estimate, low, high, effect,
+       low * abs(effect / nullif(estimate, 0)) AS low_sd, high * abs(effect / nullif(estimate, 0)) AS high_sd,
+       p, p_adjusted, n, alpha, method, reason
+FROM answer WHERE scope = $scope AND family = 'regime_deltas'
+ORDER BY {place(CHANNELS, "metric")}, metric, contrast, hypothesis DESC
+"""
+
+_SCATTER = f"""WITH {ANSWERS}, found AS (
+    SELECT split_part(contrast, ':', 1) AS arm, split_part(contrast, ':', 2) AS regime, metric AS channel,
+           coalesce(effect, CASE WHEN estimate = 0 THEN 0.0 END) AS effect,
+           low * abs(effect / nullif(estimate, 0)) AS low, high * abs(effect / nullif(estimate, 0)) AS high,
+           n, alpha, reason
+    FROM answer WHERE family = 'control_deltas'
+), own AS (
+    SELECT * FROM found WHERE arm = 'self-regimes'
+)
+SELECT found.arm, regime, channel, own.effect AS own, own.low AS own_low, own.high AS own_high,
+       found.effect AS other, found.low AS other_low, found.high AS other_high, found.n, found.alpha,
+       coalesce(found.reason, own.reason) AS reason
+FROM found JOIN own USING (regime, channel)
+WHERE found.arm = $variant
+ORDER BY {place(COMMON, "channel")}, channel, regime
+"""
+
+VARIANTS = f"""WITH {ANSWERS}
+SELECT DISTINCT split_part(contrast, ':', 1) AS variant FROM answer
+WHERE family = 'control_deltas' AND NOT starts_with(contrast, 'self-regimes:') AND estimate IS NOT NULL
+ORDER BY variant
+"""
+
+_COMPARED = """WITH {answers}, found AS (
+    SELECT *, {name} AS arm FROM answer
+    WHERE family = '{family}' AND role IN ('decides', 'secondary') AND hypothesis = 'difference'
+), same AS (
+    SELECT contrast, metric, any_value(p) AS tost_p FROM answer
+    WHERE family = '{family}' AND role = 'equivalence' GROUP BY contrast, metric
+)
+SELECT arm, metric, role, estimate, low, high, p, p_adjusted, tost_p, alpha, margin, n, mde, n_to_settle,
+       verdict,
+       coalesce(negligible, false) AS negligible, reason
+FROM found LEFT JOIN same USING (contrast, metric)
+ORDER BY metric <> 'valid_loss_nats', metric, arm
+"""
+MEMORY = _COMPARED.format(
+    answers=ANSWERS, family="memory", name="regexp_replace(contrast, '-self-analysis$', '')"
+)
+CONTROLS = _COMPARED.format(
+    answers=ANSWERS, family="controls", name="regexp_replace(contrast, '^self-regimes-', '')"
+)
+
+SWAP = f"""WITH {ANSWERS}
+SELECT hypothesis, CASE hypothesis WHEN 'frozen' THEN regexp_replace(contrast, '-own$', '')
+                                   ELSE regexp_replace(contrast, '-swap-[ab]$', '') END AS state,
+       contrast, estimate, low, high, p, p_adjusted, alpha, margin, n, mde, verdict, reason
+FROM answer WHERE family = 'swap' AND role = 'secondary'
+ORDER BY hypothesis DESC, contrast
+"""
+
+LEAD_LAG = f"""WITH {ANSWERS}
+SELECT split_part(metric, '~', 2) AS channel, try_cast(replace(contrast, 'lag ', '') AS BIGINT) AS lag,
+       estimate, low, high,
+       p, p_adjusted, alpha, n, method, reason
+FROM answer WHERE scope = 'main' AND family = 'lead_lag' AND hypothesis = 'cross_correlation'
+ORDER BY channel DESC, lag
+"""
+
+WARNING = f"""WITH {ANSWERS}, found AS (
+    SELECT *, hypothesis = 'early_warning' AS is_own FROM answer
+    WHERE scope = 'main' AND family = 'lead_lag' AND hypothesis IN ('early_warning', 'early_warning_shifted')
+)
+SELECT contrast AS channel, max(estimate) FILTER (is_own AND metric = 'precision') AS precision,
+       max(low) FILTER (is_own AND metric = 'precision') AS precision_low,
+       max(high) FILTER (is_own AND metric = 'precision') AS precision_high,
+       max(estimate) FILTER (NOT is_own AND metric = 'precision') AS shifted_precision,
+       max(estimate) FILTER (is_own AND metric = 'recall') AS recall,
+       max(low) FILTER (is_own AND metric = 'recall') AS recall_low,
+       max(high) FILTER (is_own AND metric = 'recall') AS recall_high,
+       max(estimate) FILTER (NOT is_own AND metric = 'recall') AS shifted_recall,
+       max(estimate) FILTER (is_own AND metric = 'base_rate') AS base_rate, max(n) AS n,
+       string_agg(DISTINCT reason, '; ' ORDER BY reason) FILTER (estimate IS NULL) AS reason
+FROM found GROUP BY contrast ORDER BY contrast
+"""
+
+COMPOSITE = f"""WITH {ANSWERS}
+SELECT contrast AS regime, metric AS part, estimate, low, high, p, p_adjusted, alpha, n, method, reason
+FROM answer WHERE scope = 'main' AND family = 'composite' AND hypothesis = 'inside_minus_clean'
+ORDER BY {place(PARTS, "metric")}, metric, contrast
+"""
+
+PROBES = f"""WITH {ANSWERS}
+SELECT hypothesis, metric, contrast, estimate, low, high, p, alpha, n, method, reason
+FROM answer WHERE scope = 'main' AND family = 'probe'
+ORDER BY list_position(['linear_probe', 'shuffled', 'effective_rank', 'pc1_step'], hypothesis), metric,
+contrast
+"""
+
+SENSITIVITY = f"""WITH {ANSWERS}
+SELECT metric AS feature, estimate, low, high, alpha, n, reason
+FROM answer WHERE scope = 'main' AND family = 'sensitivity' AND hypothesis = 'input'
+ORDER BY estimate DESC NULLS LAST, metric
+"""
+
+DIMENSION = f"""WITH {ANSWERS}
+SELECT metric AS dimension, estimate, low, high, p, p_adjusted, alpha, n, reason
+FROM answer WHERE scope = 'main' AND family = 'dimension'
+ORDER BY abs(estimate) DESC NULLS LAST, metric
+"""
+
+_CLASSES = f"""WITH {ANSWERS}
+SELECT hypothesis, contrast, estimate, low, high, p, n, reason FROM answer
+WHERE scope = $scope AND family = 'separability' AND hypothesis IN ('accuracy', 'confusion')
+ORDER BY hypothesis, {place(SETS, "contrast")}, contrast
+"""
+
+VERDICTS = f"""WITH {ANSWERS}
+SELECT phase, family, hypothesis, verdict, coalesce(negligible, false) AS negligible, estimate, low, high, p,
+       margin,
+       n, reason, scope, step_id
+FROM answer
+WHERE role = 'verdict' AND hypothesis IN ('leverage', 'signatures', 'memory_matters', 'beats_controls')
+ORDER BY list_position(['leverage', 'signatures', 'memory_matters', 'beats_controls'], hypothesis), scope DESC
+"""
+
+CONTROL_DELTAS = f"""WITH {ANSWERS}
+SELECT split_part(contrast, ':', 1) AS arm, split_part(contrast, ':', 2) AS regime, metric AS channel,
+       estimate, low,
+       high, effect, p, p_adjusted, n, alpha, reason
+FROM answer WHERE family = 'control_deltas'
+ORDER BY {place(COMMON, "metric")}, metric, regime, arm <> 'self-regimes', arm
+"""
+
+EVERY = f"""WITH {ANSWERS}
+SELECT CASE scope WHEN 'main' THEN family ELSE family || ', second text' END AS family, hypothesis, metric,
+       contrast, method, role, estimate, low, high, statistic, df1, df2, p, p_adjusted, alpha, n, verdict,
+       reason
+FROM answer ORDER BY family, hypothesis, metric, contrast, method
+"""
+
+
+def frozen(scope: str) -> str:
+    """Frozen test of a text's runs."""
+    return written_in(_FROZEN, {"scope": scope})
+
+
+def separable(scope: str) -> str:
+    """AUCs by regime and channel set."""
+    return written_in(_SEPARABLE, {"scope": scope})
+
+
+def signatures(scope: str) -> str:
+    """A row a regime, and the verdict on all of them under `*`."""
+    return written_in(_SIGNATURES, {"scope": scope})
+
+
+def classes(scope: str) -> str:
+    """Which regime was taken for which."""
+    return written_in(_CLASSES, {"scope": scope})
+
+
+def deltas(scope: str) -> str:
+    """How far regimes move channels."""
+    return written_in(_DELTAS, {"scope": scope})
+
+
+def scatter(variant: str) -> str:
+    """Deltas of a control beside those of the run with the state.
+
+    >>> "found.arm = 'it''s'" in scatter("it's")
+    True
+    """
+    return written_in(_SCATTER, {"variant": variant})
