@@ -110,6 +110,9 @@ def night(
 
     Example: ladder night --budget 8h --profile fast
     """
+    from lab.night_queue import budget_seconds
+
+    budget_seconds(budget)  # before a server is started
     home = _open_home()
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     from deployments import temporary_server

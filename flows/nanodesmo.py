@@ -95,6 +95,8 @@ SUITES: Mapping[str, tuple[SuiteStep, ...]] = MappingProxyType(
 """Every training of the study as data; steps of one recipe are trained once."""
 PUBLISHED_STEP = SuiteStep(id="regimes-published", state=OWN, regimes="published", twins=True)
 """With the earlier study's windows and strengths, where the profile is as long as that study."""
+PROBED_POSITIONS = 128
+"""Held-out positions that the state's effect is measured on, a probe."""
 FULL_RUN_SECONDS = 150.0
 """Of one run of `full` on one core."""
 
@@ -221,6 +223,7 @@ def recipe(settings: Nanodesmo) -> NanoRecipe:
         weight_decay=settings.weight_decay,
         clip_norm=settings.clip_norm,
         probe_every=settings.probe_every,
+        probe_windows=max(1, PROBED_POSITIONS // settings.block),
         twin_tail=settings.twin_tail,
     )
 

@@ -8,53 +8,25 @@ After it the decisions that it recorded are read, and what their routes name joi
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
-import re
-import time
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from prefect import flow, runtime
-from prefect.artifacts import create_markdown_artifact
+from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
+from flows.night_run import Wishes, begin
 from flows.registry import find_study, studies
-from flows.run_row import publish
-from lab.errors import UsageError, unknown
-from lab.fingerprint import canonical
+from lab.errors import unknown
 from lab.home import resolve_home
-from lab.machine import cpu_name
 from lab.night_book import (
-    NightBook,
-    candidate,
-    done_in_chain,
-    left_over,
     only_night,
-    open_night,
-    past_runs,
 )
-from lab.night_queue import Candidate, Prediction, next_fitting, predicted
-from lab.records import DecisionRow, QueueRow
-from lab.report import write_report
-from lab.snapshot_source import copy_source
-from lab.store import Store
-from lab.study import Study
-from models.backends import BackendError
-from tasks.launching import Launched, launch, served
+from lab.night_queue import budget_seconds
 
 logger = logging.getLogger(__name__)
-
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-MOST_ATTEMPTS = 3
-"""A candidate that failed so often is not tried again by itself."""
-END_SECONDS = 3.0
-"""Kept for the report and the last rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +45,7 @@ class Overnight:
 
     def __post_init__(self) -> None:
         """Refuse what no night can be."""
-        seconds(self.budget)
+        budget_seconds(self.budget)
 
 
 def refuse_unknown(settings: Overnight) -> None:
@@ -92,23 +64,6 @@ def refuse_unknown(settings: Overnight) -> None:
         raise unknown("profile", settings.profile, profiles)
 
 
-def seconds(budget: str) -> float:
-    """A budget in seconds.
-
-    Raises
-    ------
-    UsageError
-        For another form, or less than a second.
-
-    >>> seconds("8h"), seconds("1.5m"), seconds("45s")
-    (28800.0, 90.0, 45.0)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget.strip())
-    if found is None or float(found[1]) * UNITS[found[2]] < 1.0:
-        raise UsageError(f"budget {budget!r}; write a number and s, m or h, such as 8h, 90m or 45s")
-    return float(found[1]) * UNITS[found[2]]
-
-
 @flow(
     name="overnight",
     flow_run_name="night · {settings.profile} · {settings.budget}",
@@ -120,7 +75,13 @@ def overnight(settings: Overnight = Overnight()) -> State[dict[str, Any]]:
     refuse_unknown(settings)
     home = resolve_home()
     with only_night(home):
-        night = begin(home, settings)
+        wishes = Wishes(
+            profile=settings.profile,
+            names=settings.studies,
+            only_left=settings.only_left,
+            climb=settings.climb,
+        )
+        night = begin(home, wishes, budget_seconds=budget_seconds(settings.budget))
         try:
             night.run()
         except BaseException as error:
@@ -129,324 +90,3 @@ def overnight(settings: Overnight = Overnight()) -> State[dict[str, Any]]:
             raise
         night.end(*night.how_it_ended())
     return Completed(message=night.summary(), data=night.result())
-
-
-def begin(home: Path, settings: Overnight) -> Night:
-    """A night whose queue is filled: what earlier nights left first, then every study."""
-    due = runtime.flow_run.scheduled_start_time
-    begun = datetime.now(UTC) if due is None else due.astimezone(UTC)
-    book = open_night(
-        home,
-        profile=settings.profile,
-        budget_seconds=seconds(settings.budget),
-        begun=begun.replace(tzinfo=None),
-    )
-    identity = runtime.flow_run.id
-    source = copy_source(home / "nights" / book.night.night_id)
-    book.night = replace(
-        book.night,
-        flow_run_id=None if identity is None else str(identity),
-        source=source.relative_to(home).as_posix(),
-    )
-    book.store.record([book.night])
-    night = Night(home=home, settings=settings, book=book, source=source)
-    night.fill()
-    return night
-
-
-@dataclass
-class Night:
-    """A night under way."""
-
-    home: Path
-    settings: Overnight
-    book: NightBook
-    source: Path
-    failed: int = 0
-    refused: int = 0
-
-    @property
-    def left(self) -> float:
-        """Seconds to the deadline."""
-        return (self.book.night.deadline - datetime.now(UTC).replace(tzinfo=None)).total_seconds()
-
-    def fill(self) -> None:
-        """The queue as it begins."""
-        done: set[str] = set()
-        before = self.book.night.continues
-        if before is not None:
-            done = done_in_chain(self.book.store, before)
-            for row in left_over(self.book.store, before):
-                self._take_up(row)
-        if self.settings.only_left:
-            return
-        names = [name.replace("-", "_") for name in self.settings.studies] or list(studies())
-        for name in names:
-            study = studies()[name]
-            for one in self._of(study):
-                if one.item not in done:
-                    self.book.add(one)
-
-    def _take_up(self, row: QueueRow) -> None:
-        """What an earlier night left; what it had running is looked after first."""
-        one = candidate(row)
-        if self.book.add(replace(one, why=f"{one.why}; left by night {row.night_id}")):
-            self.book.put(replace(self.book.rows[one.item], attempt=row.attempt, flow_run_id=row.flow_run_id))
-
-    def _of(self, study: Study) -> list[Candidate]:
-        profile = self.settings.profile
-        why = f"the plan of {study.name}"
-        if profile not in study.profiles:
-            profile, why = "smoke", f"{why}, which has no profile {profile}: smoke"
-        parts = study.parts(study.profiles[profile]) if study.parts is not None else []
-        rungs = [
-            Candidate(study=name, profile=of, settings=changed, why=f"a part of {study.name}")
-            for name, of, changed in parts
-        ]
-        return [*rungs, Candidate(study=study.name, profile=profile, settings={}, why=why)]
-
-    def run(self) -> None:
-        """Candidate after candidate until nothing waits or nothing fits."""
-        if self.left <= 0.0:
-            logger.warning("the night was due to end before it began; nothing is started")
-        while self.left > 0.0:
-            waiting = [(one, self._predicted(one)) for one in self.book.waiting()]
-            waiting = [pair for pair in waiting if self.book.rows[pair[0].item].state == "queued"]
-            found = next_fitting(waiting, left=self.left - END_SECONDS, budget=self.book.night.budget_seconds)
-            if found is None:
-                self._say_why_nothing_fits(waiting)
-                return
-            self._launch(*found)
-
-    def _predicted(self, one: Candidate) -> Prediction:
-        """How long a candidate will take; one whose settings are refused says so and leaves the queue."""
-        row = self.book.rows[one.item]
-        if row.expected_seconds is not None and row.expected_from is not None:
-            return Prediction(seconds=row.expected_seconds, source=row.expected_from)
-        study = studies()[one.study]
-        try:
-            settings = settled(study, one)
-            planned = study.steps(settings, self.home)
-        except (UsageError, BackendError, ValueError) as error:  # no such model, text or window here
-            self.refused += 1
-            self.book.put(replace(row, state="refused", note=str(error)))
-            logger.warning("%s: %s", said(one), error)
-            return Prediction(seconds=0.0, source="refused")
-        units = sum(step.units for step in planned)
-        missing = 1.0 - sum(step.cached for step in planned) / units if units else 1.0
-        found = predicted(
-            one,
-            missing=missing,
-            past=past_runs(self.book.store),
-            declared=study.expected_seconds.get(one.profile),
-            cpu=cpu_name(),
-        )
-        self.book.put(
-            replace(row, expected_seconds=found.seconds, expected_from=found.source, missing=missing)
-        )
-        return found
-
-    def _launch(self, one: Candidate, expected: Prediction) -> None:
-        """Run a candidate to its end or to the deadline."""
-        study = studies()[one.study]
-        row = self.book.rows[one.item]
-        deployment = f"{study.name.replace('_', '-')}/{one.profile}"
-        attempt = row.attempt + 1
-        key = f"{self._chain()}/{one.item}/{attempt}"
-        logger.info(
-            "%s: about %.0f s (%s), %.0f s left", said(one), expected.seconds, expected.source, self.left
-        )
-        began = time.monotonic()
-        under_way = launch(
-            deployment,
-            {"settings": as_json(settled(study, one))},
-            key=key,
-            name=f"{said(one)} · night {self.book.night.night_id}",
-            source=self.source,
-            home=self.home,
-            served=served(deployment),
-        )
-        row = self.book.put(
-            replace(
-                row,
-                state="running",
-                attempt=attempt,
-                flow_run_id=under_way.flow_run_id,
-                started_at=datetime.now(UTC).replace(tzinfo=None),
-            )
-        )
-        self._mark_launched(row)
-        self._show()
-        found = under_way.wait(time.monotonic() + max(0.0, self.left - END_SECONDS))
-        spent = time.monotonic() - began
-        if found is None:
-            under_way.stop("the night's budget is spent; the next night goes on with it")
-            self.book.put(replace(row, state="left", seconds=spent, note="stopped at the deadline"))
-            return
-        self._settle(row, under_way, found, spent)
-
-    def _chain(self) -> str:
-        """What a night and those that continue it share."""
-        return self.book.night.continues or self.book.night.night_id
-
-    def _settle(self, row: QueueRow, under_way: Launched, found: tuple[str, str], spent: float) -> None:
-        """A run that ended: done, or failed with the reason; then its routes."""
-        kind, message = found
-        run_id = self._run_of(under_way.flow_run_id)
-        row = replace(row, seconds=spent, run_id=run_id, note=message[:500] or None)
-        if kind == "COMPLETED":
-            self.book.put(replace(row, state="done"))
-            self._follow(row)
-            return
-        self.failed += 1
-        again = row.attempt < MOST_ATTEMPTS
-        note = f"{kind.lower()}: {message}; " + (
-            "the next night tries again" if again else f"failed {MOST_ATTEMPTS} times: look at its log"
-        )
-        self.book.put(replace(row, state="left" if again else "failed", note=note[:500]))
-        logger.warning("%s: %s", row.study, note)
-
-    def _run_of(self, flow_run_id: str) -> str | None:
-        rows = self.book.store.read(
-            "SELECT run_id FROM run WHERE flow_run_id = $id ORDER BY started_at DESC LIMIT 1",
-            {"id": flow_run_id},
-        )
-        return None if rows.is_empty() else str(rows["run_id"][0])
-
-    def _follow(self, row: QueueRow) -> None:
-        """Say what the run decided, and queue the flows that its decisions name, each once."""
-        for decision in self._decisions(row):
-            logger.info("  %s %s: %s", decision["verdict"], decision["gate"], decision["sentence"])
-            name = str(decision["next"]).replace("-", "_")
-            if name not in studies():
-                continue
-            told = json.loads(str(decision["next_parameters"]))
-            profile = str(told.pop("profile", row.profile))
-            why = f"{decision['study']}'s gate {decision['gate']}: {decision['verdict']}"
-            one = Candidate(
-                study=name, profile=profile, settings=told, why=why, decision_id=str(decision["decision_id"])
-            )
-            if profile not in studies()[name].profiles:
-                logger.warning("%s has no profile %s: the route of %s is not taken", name, profile, why)
-                continue
-            if self._was_done(one):
-                logger.info("%s was done for this decision before", said(one))
-            elif self.book.add(one) and profile != row.profile and not self.settings.climb:
-                note = f"of profile {profile}: ladder night --profile {profile}, or a night that climbs"
-                self.book.put(replace(self.book.rows[one.item], state="proposed", note=note))
-
-    def _decisions(self, row: QueueRow) -> list[dict[str, Any]]:
-        found = self.book.store.read(
-            "SELECT * FROM decision WHERE run_id = $run ORDER BY decided_at", {"run": row.run_id or ""}
-        )
-        return found.to_dicts()
-
-    def _was_done(self, one: Candidate) -> bool:
-        """Whether any night finished the same work for the same decision."""
-        found = self.book.store.read(
-            "SELECT count(*) AS n FROM queue WHERE item = $item AND state = 'done' "
-            "AND decision_id = $decision",
-            {"item": one.item, "decision": one.decision_id or ""},
-        )
-        return int(found["n"][0]) > 0
-
-    def _mark_launched(self, row: QueueRow) -> None:
-        """The decision that asked for the run stores it."""
-        if row.decision_id is None:
-            return
-        rows = self.book.store.read(
-            "SELECT * FROM decision WHERE decision_id = $id", {"id": row.decision_id}
-        ).to_dicts()
-        self.book.store.record(
-            [replace(DecisionRow(**found), launched_flow_run_id=row.flow_run_id) for found in rows]
-        )
-
-    def _say_why_nothing_fits(self, waiting: list[tuple[Candidate, Prediction]]) -> None:
-        for one, expected in waiting:
-            note = f"needs about {expected.seconds:.0f} s ({expected.source}), {self.left:.0f} s were left"
-            self.book.put(replace(self.book.rows[one.item], note=note))
-
-    def how_it_ended(self) -> tuple[str, str | None]:
-        """State and note of the night's row."""
-        open_ones = [row for row in self.book.rows.values() if row.state in ("queued", "left")]
-        if open_ones:
-            return "budget", f"{len(open_ones)} of {len(self.book.rows)} are left for the next night"
-        return "completed", None
-
-    def end(self, state: str, note: str | None) -> None:
-        """Close the night, publish the results, write the report."""
-        self.book.close(state, note)
-        self._show()
-        publish(self.home)
-        write_report(Store(self.home), self.home / "report.html")
-
-    def _show(self) -> None:
-        """The queue as a page of the run."""
-        create_markdown_artifact(
-            key="night-queue", markdown="\n".join(self.lines()), description=self.summary()
-        )
-
-    def lines(self) -> list[str]:
-        """The queue as a table."""
-        head = [
-            "| study | profile | state | expected | took | why |",
-            "| --- | --- | --- | ---: | ---: | --- |",
-        ]
-        for row in sorted(self.book.rows.values(), key=lambda row: row.position):
-            expected = "" if row.expected_seconds is None else f"{row.expected_seconds:.0f} s"
-            took = "" if row.seconds is None else f"{row.seconds:.0f} s"
-            why = "; ".join(filter(None, [row.why, row.note])).replace("|", "/")
-            head.append(f"| {row.study} | {row.profile} | {row.state} | {expected} | {took} | {why} |")
-        return head
-
-    def summary(self) -> str:
-        """What was done and what is left, in a sentence."""
-        count = dict.fromkeys(("done", "running", "queued", "left", "proposed", "refused", "failed"), 0)
-        for row in self.book.rows.values():
-            count[row.state] += 1
-        return ", ".join(f"{n} {state}" for state, n in count.items() if n) or "nothing to do"
-
-    def result(self) -> dict[str, Any]:
-        """The night as plain data."""
-        return {
-            "night_id": self.book.night.night_id,
-            "state": self.book.night.state,
-            "summary": self.summary(),
-            "failed": self.failed + self.refused,
-            "queue": [
-                dataclasses.asdict(row) | {"started_at": str(row.started_at or "")}
-                for row in sorted(self.book.rows.values(), key=lambda row: row.position)
-            ],
-        }
-
-
-def settled(study: Study, one: Candidate) -> Any:
-    """The settings of a candidate.
-
-    Raises
-    ------
-    UsageError
-        A field that the study does not have, or a value that it does not take.
-    """
-    base = study.profiles[one.profile]
-    known = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    strange = [name for name in one.settings if name not in known]
-    if strange:
-        raise unknown("field", strange[0], known)
-    if not one.settings:
-        return base
-    try:
-        return TypeAdapter(type(base)).validate_python(known | dict(one.settings))
-    except ValidationError as error:
-        raise UsageError(f"{said(one)}: {error.errors()[0]['msg']}") from error
-
-
-def as_json(settings: Any) -> Any:
-    """Settings as a deployment's parameters."""
-    return TypeAdapter(type(settings)).dump_python(settings, mode="json", warnings=False)
-
-
-def said(one: Candidate) -> str:
-    """A candidate as people read it."""
-    changed = ", ".join(f"{name} {canonical(value)}" for name, value in one.settings.items())
-    return f"{one.study} · {one.profile}" + (f" · {changed}" if changed else "")

@@ -186,6 +186,17 @@ def left_over(store: Store, night_id: str) -> list[QueueRow]:
     return [QueueRow(**row) for row in rows.iter_rows(named=True)]
 
 
+def chain_root(store: Store, night_id: str) -> str:
+    """The first of the nights that a night continues, or itself."""
+    rows = store.read(
+        "WITH RECURSIVE chain AS (SELECT night_id, continues FROM night WHERE night_id = $night "
+        "UNION ALL SELECT night.night_id, night.continues FROM night JOIN chain ON "
+        "night.night_id = chain.continues) SELECT night_id FROM chain WHERE continues IS NULL",
+        {"night": night_id},
+    )
+    return night_id if rows.is_empty() else str(rows["night_id"][0])
+
+
 def done_in_chain(store: Store, night_id: str) -> set[str]:
     """Items that an unfinished night, or the unfinished ones it continued, had finished."""
     rows = store.read(

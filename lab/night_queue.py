@@ -5,16 +5,38 @@ Plain functions of rows, so that a night's choices can be computed again from th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from lab.errors import UsageError
 from lab.fingerprint import fingerprint
 
 START_SECONDS = 12.0
 """Of a run that finds everything done: its process, its server calls, its gates."""
 UNKNOWN_SECONDS = 600.0
 """Of work that nobody has measured and no study has declared."""
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def budget_seconds(budget: str) -> float:
+    """A budget in seconds.
+
+    Raises
+    ------
+    UsageError
+        For another form, or less than a second.
+
+    >>> budget_seconds("8h"), budget_seconds("1.5m"), budget_seconds("45s")
+    (28800.0, 90.0, 45.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget.strip())
+    if found is None or float(found[1]) * _UNITS[found[2]] < 1.0:
+        raise UsageError(f"budget {budget!r}; write a number and s, m or h, such as 8h, 90m or 45s")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from lab.report_glance import glance, title
 from lab.report_group import Group, ask, read_groups
 from lab.report_markup import badge, column, number, sql, table, text
 from lab.report_sections import study_section
+from lab.report_summary import summary_section
 from lab.store import Store
 
 POLICY = (
@@ -78,9 +79,10 @@ def _studies(store: Store, groups: Sequence[Group]) -> str:
     links = "".join(f'<li><a href="#{g.name}">{title(g)}</a></li>' for g in groups)
     sections = "".join(study_section(store, group) for group in groups)
     return (
-        f'<nav aria-label="Sections"><ul>{links}<li><a href="#quality">seeds and data quality</a></li></ul>'
+        f'<nav aria-label="Sections"><ul>{links}<li><a href="#summary">across nights</a></li>'
+        f'<li><a href="#quality">seeds and data quality</a></li></ul>'
         f'</nav><section id="glance"><h2>At a glance</h2>{_legend()}{glance(groups)}</section>'
-        f"{sections}{_quality(store)}"
+        f"{sections}{summary_section(store)}{_quality(store)}"
     )
 
 

@@ -243,7 +243,10 @@ PROFILES: Mapping[str, NanoRecipe] = MappingProxyType(
             shape=GptShape(n_layer=2, n_head=2, n_embd=64, block_size=32), steps=1800, batch=12
         ),
         "full": NanoRecipe(
-            shape=GptShape(n_layer=4, n_head=4, n_embd=128, block_size=64), steps=2000, batch=12
+            shape=GptShape(n_layer=4, n_head=4, n_embd=128, block_size=64),
+            steps=2000,
+            batch=12,
+            probe_windows=2,
         ),
     }
 )

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -48,7 +48,8 @@ class Launched:
     process: subprocess.Popen[bytes] | None
     """None: a worker has it."""
     owner_end: int = -1
-    _asked_to_stop: bool = field(default=False)
+    was_lost: bool = False
+    """Whether the key gave a run that had ended without being done, or that nobody works on."""
 
     def state(self) -> tuple[str, str] | None:
         """Type of the final state and what it says; None while it runs."""
@@ -160,8 +161,16 @@ def launch(
         ) from error
     assert isinstance(run, FlowRun)
     log = home / "logs" / f"night-{key.replace('/', '-')}.log"
-    if served or (run.state is not None and run.state.is_final()):
-        return Launched(flow_run_id=str(run.id), name=name, log=log, process=None)
+    under_way = Launched(flow_run_id=str(run.id), name=name, log=log, process=None)
+    state = run.state
+    if state is not None and state.is_final():
+        return replace(under_way, was_lost=not state.is_completed())
+    if served:
+        return under_way
+    if state is not None and not state.is_scheduled():  # of an earlier night, whose runs died with it
+        with client() as api:
+            api.set_flow_run_state(run.id, Crashed(message="its night is gone"), force=True)
+        return replace(under_way, was_lost=True)
     return _executed(str(run.id), name, log, source)
 
 

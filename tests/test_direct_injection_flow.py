@@ -96,7 +96,7 @@ def test_a_second_run_computes_nothing_and_changes_no_count_or_decision(home: Pa
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param((2,), id="between batches"),
+        pytest.param((2,), id="between batches", marks=pytest.mark.slow),
         pytest.param((1, 2, 5), id="three times", marks=pytest.mark.slow),
     ],
 )

@@ -168,7 +168,7 @@ def test_a_limit_that_is_exceeded_is_a_row_with_its_reason_and_the_next_run_goes
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param(("A-002, ",), id="in an experiment"),
+        pytest.param(("A-002, ",), id="in an experiment", marks=pytest.mark.slow),
         pytest.param(("A-001 at", "A-002, ", "B-002 at", "C-001, "), id="four times", marks=pytest.mark.slow),
     ],
 )

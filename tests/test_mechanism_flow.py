@@ -151,6 +151,7 @@ def test_an_arm_over_its_limit_is_a_row_with_its_reason(small: Path, home: Path)
     assert any("stopped at its time limit of 0.03 s" in row["reason"] for row in reasons)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_ends_as_one_that_was_not(small: Path, few: Path, tmp_path: Path) -> None:
     home = tmp_path / "killed"
     process = start(*again(small, **FEW), home=home)
