@@ -246,6 +246,8 @@ def drain() -> None:
     typer.echo(f"{found.batches} batches with {found.rows} rows brought in, {found.waiting} waiting")
     if found.holder is not None:
         raise StoreLockedError(f"the database is held by {found.holder}; the rows are safe in the outbox")
+    if found.problem is not None:
+        raise OSError(found.problem)
 
 
 @app.command()

@@ -38,6 +38,7 @@ from models.multilingual import MODELS, load_trained, spec_of
 from models.quant_spec import LEGACY, CalibrationMix, Preservation, QuantSpec, Selector
 from models.variants import CorpusSource, Variant
 from tasks import quant_measuring, quant_training
+from tasks.fan_out import runner
 from tasks.quant_measured import refuse_unreachable
 
 NAME = "int4_disparity"
@@ -318,6 +319,7 @@ def _measured(at: QuantProtocol, home: Path, experiment: str) -> int:
 
 
 @flow(
+    task_runner=runner(),
     name="int4-disparity",
     flow_run_name="int4 disparity · {settings.model} · {settings.profile}",
     description=QUESTION,

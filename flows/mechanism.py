@@ -33,6 +33,7 @@ from models.lora_recipe import MAX_RANK, Evaluation, LoraRecipe
 from models.mistral_base import BASES, load_trained
 from models.task_items import TaskSource
 from tasks import rank_training
+from tasks.fan_out import runner
 from tasks.rank_checks import Bounds
 from tasks.rank_placing import KINDS, arm_names
 
@@ -268,6 +269,7 @@ def steps(settings: Mechanism, home: Path) -> list[PlannedStep]:
 
 
 @flow(
+    task_runner=runner(),
     name="mechanism",
     flow_run_name="mechanism · {settings.model} · {settings.profile}",
     description=QUESTION,

@@ -37,6 +37,7 @@ from models.nano_suites import ZERO, SuiteStep, checked
 from models.nano_texts import TextSource
 from models.regimes import SMOKE as SMOKE_WINDOWS
 from models.regimes import STRONG, RegimePlan, randomised, read_plan
+from tasks.fan_out import runner
 
 NAME = "nanodesmo"
 QUESTION = "What does a small GPT that reads its own statistics add?"
@@ -97,8 +98,6 @@ PUBLISHED_STEP = SuiteStep(id="regimes-published", state=OWN, regimes="published
 """With the earlier study's windows and strengths, where the profile is as long as that study."""
 PROBED_POSITIONS = 128
 """Held-out positions that the state's effect is measured on, a probe."""
-FULL_RUN_SECONDS = 150.0
-"""Of one run of `full` on one core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +144,7 @@ class Nanodesmo:
     gaps: Annotated[tuple[int, int], Field(description="Least and most clean steps between")] = (40, 80)
     first: Annotated[int, Field(description="Earliest step of a random window", ge=2)] = 160
     twin_tail: Annotated[int, Field(description="Steps a twin goes on after its window", ge=0)] = 0
-    before: Annotated[int, Field(description="Clean steps that a window is compared with", ge=2)] = 20
+    before: Annotated[int, Field(description="Clean steps that a window is compared with", ge=5)] = 20
     probe_every: Annotated[int, Field(description="Steps between probes of the state", ge=1)] = 10
     rotations: Annotated[int, Field(description="Of the frozen test", ge=1, le=100_000)] = 200
     permutations: Annotated[int, Field(description="Of separability", ge=20, le=100_000)] = 200
@@ -336,7 +335,6 @@ def protocol(settings: Nanodesmo) -> NanoProtocol:
 def steps(settings: Nanodesmo, home: Path) -> list[PlannedStep]:
     """The dry run: what there is to train; changes nothing."""
     told = protocol(settings)
-    declared = FULL_RUN_SECONDS if settings.profile == "full" else None
     found = [PlannedStep(name="prepare texts", units=len(told.texts), cached=0)]
     for suite in told.suites:
         cells = told.cells(suite) if suite != "generalization" or told.has_second else []
@@ -344,13 +342,12 @@ def steps(settings: Nanodesmo, home: Path) -> list[PlannedStep]:
             here = runs_here(told, home, cells)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        found.append(
-            PlannedStep(name=f"train {suite}", units=len(cells), cached=here, expected_seconds=declared)
-        )
+        found.append(PlannedStep(name=f"train {suite}", units=len(cells), cached=here))
     return found
 
 
 @flow(
+    task_runner=runner(),
     name="nanodesmo",
     flow_run_name="nanodesmo · {settings.corpus} · {settings.profile}",
     description=QUESTION,
@@ -364,7 +361,12 @@ def nanodesmo(settings: Nanodesmo = SMOKE) -> State[dict[str, Any]]:
     return Completed(message=run.summary(), data=run.result())
 
 
-@flow(name="nanodesmo-phase", flow_run_name="nanodesmo · {phase}", validate_parameters=False)
+@flow(
+    name="nanodesmo-phase",
+    flow_run_name="nanodesmo · {phase}",
+    validate_parameters=False,
+    task_runner=runner(),
+)
 def nanodesmo_phase(settings: Nanodesmo, phase: str) -> dict[str, Any]:
     """One phase with what it needs; `lines` to print and whether all `passed`."""
     return run_phase(protocol(settings), phase)

@@ -13,6 +13,7 @@ from flows.sense_protocol import CONTROL, Cell, SenseProtocol
 from flows.sense_run import DEV, TEST, begin
 from lab.errors import UsageError, unknown
 from tasks import sense_rows
+from tasks.fan_out import runner
 from tasks.sense_capsule import refuse_place, write_capsule
 
 
@@ -33,7 +34,12 @@ def cell_of(name: str, protocol: SenseProtocol) -> Cell:
     return arm, seed
 
 
-@flow(name="sense-capsule", flow_run_name="sense capsule · {only}", validate_parameters=False)
+@flow(
+    name="sense-capsule",
+    flow_run_name="sense capsule · {only}",
+    validate_parameters=False,
+    task_runner=runner(),
+)
 def sense_capsule(protocol: SenseProtocol, only: str, out: str) -> dict[str, Any]:
     """Train and examine one head, and A of the same seed to compare with; write the capsule.
 

@@ -34,6 +34,7 @@ from lab.study import PlannedStep, Study
 from models.sense_recipe import HeadRecipe, HeadShape
 from models.sense_sources import SenseSource
 from models.sense_world import WorldSpec
+from tasks.fan_out import runner
 
 NAME = "sense_scaling"
 QUESTION = "Does more, harder or enriched data help a head that retrieves texts of the same sense?"
@@ -248,6 +249,7 @@ def steps(settings: SenseScaling, home: Path) -> list[PlannedStep]:
 
 
 @flow(
+    task_runner=runner(),
     name="sense-scaling",
     flow_run_name="sense scaling · {settings.model} · {settings.profile}",
     description=QUESTION,

@@ -13,14 +13,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 
 from lab.errors import UsageError
-from lab.outbox import SUFFIX, Batch, CorruptBatchError, Outbox
+from lab.handover import Handover
+from lab.outbox import SUFFIX, Batch, CorruptBatchError
 from lab.readonly import one_line
 from lab.tables import Schema, Table, utc_now
 
@@ -61,7 +62,7 @@ class DrainReport:
         )
 
 
-def drain(outbox: Outbox, open_database: Open, schema: Schema) -> DrainReport:
+def drain(outbox: Handover, open_database: Open, schema: Schema) -> DrainReport:
     """Take what waits, in as few transactions as memory allows, by the one process that holds the lock.
 
     Parameters
@@ -75,7 +76,7 @@ def drain(outbox: Outbox, open_database: Open, schema: Schema) -> DrainReport:
     """
     outbox.sweep()
     total = DrainReport()
-    for paths in _by_size(outbox.waiting()):
+    for paths in _by_size(outbox, outbox.waiting()):
         try:
             total += _take_files(outbox, paths, open_database, schema)
         except UsageError:
@@ -87,28 +88,30 @@ def drain(outbox: Outbox, open_database: Open, schema: Schema) -> DrainReport:
     return total
 
 
-def _take_files(outbox: Outbox, paths: Sequence[Path], open_database: Open, schema: Schema) -> DrainReport:
+def _take_files(
+    outbox: Handover, paths: Sequence[PurePath], open_database: Open, schema: Schema
+) -> DrainReport:
     batches, corrupt = _load(outbox, paths)
     if not batches and not corrupt:
         return DrainReport()
     with open_database() as con:
         total = _set_aside(outbox, con, corrupt)
         try:
-            return total + _commit(con, batches, schema)
+            return total + _commit(outbox, con, batches, schema)
         except BAD_DATA:
             pass  # one batch is refused: take them one by one, so that it does not block the others
         for batch in batches:
             try:
-                total += _commit(con, [batch], schema)
+                total += _commit(outbox, con, [batch], schema)
             except BAD_DATA as error:
                 total += _reject(outbox, batch.path, f"the database refuses it: {one_line(error)}")
     return total
 
 
-def _load(outbox: Outbox, paths: Sequence[Path]) -> tuple[list[Batch], dict[Path, str]]:
+def _load(outbox: Handover, paths: Sequence[PurePath]) -> tuple[list[Batch], dict[PurePath, str]]:
     """The whole batches, and why the others are not."""
     batches: list[Batch] = []
-    corrupt: dict[Path, str] = {}
+    corrupt: dict[PurePath, str] = {}
     for path in paths:
         try:
             batches.append(outbox.load(path))
@@ -119,38 +122,42 @@ def _load(outbox: Outbox, paths: Sequence[Path]) -> tuple[list[Batch], dict[Path
     return batches, corrupt
 
 
-def _set_aside(outbox: Outbox, con: duckdb.DuckDBPyConnection, corrupt: Mapping[Path, str]) -> DrainReport:
+def _set_aside(
+    outbox: Handover, con: duckdb.DuckDBPyConnection, corrupt: Mapping[PurePath, str]
+) -> DrainReport:
     """Reject corrupt files; one whose rows are in already is what a power cut left of it, and is deleted."""
     report = DrainReport()
     for path, reason in corrupt.items():
         batch_id = path.name.removesuffix(SUFFIX)
         if con.execute("SELECT 1 FROM batch WHERE batch_id = $1", [batch_id]).fetchall():
-            path.unlink(missing_ok=True)
+            outbox.remove(path)
         else:
             report += _reject(outbox, path, f"the file is corrupt: {reason}")
     return report
 
 
-def _commit(con: duckdb.DuckDBPyConnection, batches: Sequence[Batch], schema: Schema) -> DrainReport:
+def _commit(
+    outbox: Handover, con: duckdb.DuckDBPyConnection, batches: Sequence[Batch], schema: Schema
+) -> DrainReport:
     new = take(con, batches, schema.tables) if batches else []
     for batch in batches:
-        batch.path.unlink(missing_ok=True)
+        outbox.remove(batch.path)
     return DrainReport(batches=len(new), rows=sum(batch.rows for batch in new))
 
 
-def _reject(outbox: Outbox, path: Path, reason: str) -> DrainReport:
+def _reject(outbox: Handover, path: PurePath, reason: str) -> DrainReport:
     outbox.reject(path, reason)
     logger.warning("batch %s moved to %s: %s", path.name, outbox.rejected, reason)
     return DrainReport(rejected=(f"{path.name}: {reason}",))
 
 
-def _by_size(paths: Sequence[Path]) -> Iterator[list[Path]]:
+def _by_size(outbox: Handover, paths: Sequence[PurePath]) -> Iterator[list[PurePath]]:
     """Consecutive groups of files of about BYTES_A_TRANSACTION each."""
-    group: list[Path] = []
+    group: list[PurePath] = []
     size = 0
     for path in paths:
         group.append(path)
-        size += path.stat().st_size if path.exists() else 0
+        size += outbox.size(path)
         if size >= BYTES_A_TRANSACTION:
             yield group
             group, size = [], 0
@@ -196,7 +203,8 @@ def _claim(con: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> list[Bat
     ids = [[batch.batch_id for batch in batches]]
     known = con.execute("SELECT batch_id FROM batch WHERE list_contains($1, batch_id)", ids).fetchall()
     old = {row[0] for row in known}
-    new = [batch for batch in batches if batch.batch_id not in old]
+    # a batch handed on by a process killed before it deleted its own copy lies in both outboxes
+    new = list({batch.batch_id: batch for batch in batches if batch.batch_id not in old}.values())
     if new:
         columns = [[b.batch_id for b in new], utc_now(), [b.rows for b in new], [b.sha256 for b in new]]
         con.execute("INSERT INTO batch SELECT unnest($1), $2, unnest($3), unnest($4)", columns)

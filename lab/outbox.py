@@ -16,11 +16,13 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pyarrow as pa
+
+from lab.durable import write_durably
 
 SUFFIX = ".batch"
 TEMPORARY = ".tmp"
@@ -43,7 +45,7 @@ class Batch:
     """A batch read back: its tables by name, and the hash it was checked by."""
 
     batch_id: str
-    path: Path
+    path: PurePath
     sha256: str
     tables: Mapping[str, pa.Table]
 
@@ -101,9 +103,9 @@ class Outbox:
         OSError
             The disk is full or the directory cannot be written; nothing was recorded.
         """
-        pieces = _encode(tables)
+        pieces = encode(tables)
         if self._after_ns is None:
-            self._after_ns = self._newest_stamp_ns()
+            self._after_ns = newest_stamp_ns(self.waiting())
         batch_id = new_batch_id(self._after_ns)
         temporary = self.directory / (batch_id + TEMPORARY)
         with self._nothing_recorded_on_error(temporary):
@@ -172,30 +174,35 @@ class Outbox:
         FileNotFoundError
             It is gone, so another process has taken it.
         """
-        data = path.read_bytes()
-        head = data[: max(0, data.find(b"\n", 0, 200))]
-        content = memoryview(data)[len(head) + 1 :]
-        magic, _, declared = head.partition(b" ")
-        if magic != MAGIC:
-            raise CorruptBatchError(f"it starts with {data[:20]!r}, not with {MAGIC.decode()}")
-        sha256 = hashlib.sha256(content).hexdigest()
-        if sha256 != declared.decode("ascii", "replace"):
-            raise CorruptBatchError(
-                f"its SHA-256 is {sha256[:16]}..., its first line says {declared[:16]!r}..."
-            )
+        return read_batch(path, path.read_bytes())
+
+    def size(self, path: Path) -> int:
+        """Bytes of a waiting file; 0 when it is gone."""
         try:
-            tables = _decode(content)
-        except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise CorruptBatchError(f"its hash is right but it does not decode: {error}") from error
-        return Batch(batch_id=path.name.removesuffix(SUFFIX), path=path, sha256=sha256, tables=tables)
+            return path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def remove(self, path: Path) -> None:
+        """Delete a file whose rows are in the database."""
+        path.unlink(missing_ok=True)
 
     def reject(self, path: Path, reason: str) -> None:
         """Move a file that cannot be stored to `rejected/`, with the reason beside it."""
         self.rejected.mkdir(exist_ok=True)
         os.replace(path, self.rejected / path.name)
+        self._say_why(path.name, reason)
+
+    def keep_rejected(self, name: str, content: bytes, reason: str) -> None:
+        """Write what came from elsewhere and cannot be stored to `rejected/`, with the reason beside it."""
+        self.rejected.mkdir(parents=True, exist_ok=True)
+        write_durably(self.rejected / name, content)
+        self._say_why(name, reason)
+
+    def _say_why(self, name: str, reason: str) -> None:
         note = f"{reason}\n\nTo try it again, move the .batch file back into {self.directory}.\n"
         with contextlib.suppress(OSError):  # on a full disk the report still says it
-            (self.rejected / (path.name + ".txt")).write_text(note, encoding="utf-8")
+            (self.rejected / (name + ".txt")).write_text(note, encoding="utf-8")
 
     def sweep(self) -> int:
         """Delete temporary files whose writer died long ago; returns how many."""
@@ -209,13 +216,15 @@ class Outbox:
                 continue  # its writer was alive after all and has renamed it
         return swept
 
-    def _newest_stamp_ns(self) -> int:
-        """Time of the newest waiting batch: ids go on from it after a restart with the clock set back."""
-        stamps = [path.name.partition("-")[0] for path in self.waiting()]
-        return max((int(s) for s in stamps if s.isascii() and s.isdigit() and len(s) == 20), default=0)
+
+def newest_stamp_ns(waiting: Sequence[PurePath]) -> int:
+    """Time of the newest waiting batch: ids go on from it after a restart with the clock set back."""
+    stamps = [path.name.partition("-")[0] for path in waiting]
+    return max((int(s) for s in stamps if s.isascii() and s.isdigit() and len(s) == 20), default=0)
 
 
-def _encode(tables: Mapping[str, pa.Table]) -> list[bytes | pa.Buffer]:
+def encode(tables: Mapping[str, pa.Table]) -> list[bytes | pa.Buffer]:
+    """A batch file's content, in pieces."""
     streams: list[pa.Buffer] = []
     manifest: list[dict[str, object]] = []
     for name, table in tables.items():
@@ -230,6 +239,29 @@ def _encode(tables: Mapping[str, pa.Table]) -> list[bytes | pa.Buffer]:
     for piece in content:
         digest.update(piece)
     return [MAGIC + b" " + digest.hexdigest().encode() + b"\n", *content]
+
+
+def read_batch(path: PurePath, data: bytes) -> Batch:
+    """The batch that a file holds, checked.
+
+    Raises
+    ------
+    CorruptBatchError
+        Its bytes are not those that were written.
+    """
+    head = data[: max(0, data.find(b"\n", 0, 200))]
+    content = memoryview(data)[len(head) + 1 :]
+    magic, _, declared = head.partition(b" ")
+    if magic != MAGIC:
+        raise CorruptBatchError(f"it starts with {data[:20]!r}, not with {MAGIC.decode()}")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != declared.decode("ascii", "replace"):
+        raise CorruptBatchError(f"its SHA-256 is {sha256[:16]}..., its first line says {declared[:16]!r}...")
+    try:
+        tables = _decode(content)
+    except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise CorruptBatchError(f"its hash is right but it does not decode: {error}") from error
+    return Batch(batch_id=path.name.removesuffix(SUFFIX), path=path, sha256=sha256, tables=tables)
 
 
 def _decode(content: memoryview) -> dict[str, pa.Table]:

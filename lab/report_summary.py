@@ -26,12 +26,15 @@ def summary_section(store: Store) -> str:
         The database stayed held.
     """
     parts = [
-        ("Nights", _nights(ask(store, NIGHTS))),
-        ("Numbers that did not stay the same", _drift(ask(store, DRIFT))),
-        ("What a decided verdict has cost", _costs(ask(store, COSTS))),
-        ("Open questions, the cheapest answers first", _open(ask(store, OPEN))),
+        ("Nights", NIGHTS, _nights),
+        ("Numbers that did not stay the same", DRIFT, _drift),
+        ("What a decided verdict has cost", COSTS, _costs),
+        ("Open questions, the cheapest answers first", OPEN, _open),
     ]
-    body = "".join(f"<h3>{head}</h3>{content}" for head, content in parts)
+    body = ""
+    for head, query, show in parts:
+        found = ask(store, query)
+        body += f"<h3>{head}</h3>{show(found) if found.rows else '<p>None.</p>'}"
     return f'<section id="summary"><h2>Across studies and nights</h2>{body}</section>'
 
 

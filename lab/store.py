@@ -1,4 +1,4 @@
-"""The only module that opens DuckDB: rows in, questions out, one connection a batch.
+"""The only module that opens the database: rows in, questions out, one connection a batch.
 
 DuckDB lets one process hold a file, so nobody keeps it open. `record` first writes a batch to the outbox,
 then tries to drain the outbox into the database; if the file is held, by us or by a person's shell, the
@@ -11,37 +11,35 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
-import pyarrow as pa
 
 from lab import ingest, lock, readonly, tables
 from lab.durable import file_state
 from lab.errors import UsageError
+from lab.handover import Handover
 from lab.ingest import DrainReport
-from lab.outbox import Outbox, copy_synced, sync_directory
+from lab.outbox import copy_synced, sync_directory
 from lab.records import Record
+from lab.shared_outbox import VARIABLE, UnreachableError
+from lab.template import CONFIG
+from lab.template import template as _template
 
 logger = logging.getLogger(__name__)
 
 FOREIGN_PAUSES_SECONDS = (0.5, 30.0)
 """How long `record` leaves the database alone after a foreign holder, doubling from first to last."""
+ELSEWHERE = "the store of another home"
+"""Stands as the holder where this home only hands in."""
 
-_CONFIG: dict[str, Any] = {
-    "threads": 2,
-    "memory_limit": "2GB",
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-}
-_READ_CONFIG: dict[str, Any] = {**_CONFIG, "enable_external_access": False, "lock_configuration": True}
+_READ_CONFIG: dict[str, Any] = {**CONFIG, "enable_external_access": False, "lock_configuration": True}
 _CONFLICT = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 
@@ -66,14 +64,15 @@ class Store:
     Parameters
     ----------
     home
-        Holds `lab.duckdb`, `outbox/` and `lab-snapshot.duckdb`. Nothing is made before the first write.
+        Holds `lab.duckdb`, `outbox/` and `lab-snapshot.duckdb`. Nothing is made before the first write. With
+        `LADDER_OUTBOX` set, batches are handed in there, and one home's store takes them.
     """
 
     def __init__(self, home: Path) -> None:
         self.home = Path(home).expanduser().absolute()
         self.path = self.home / "lab.duckdb"
         self.snapshot_path = self.home / "lab-snapshot.duckdb"
-        self.outbox = Outbox(self.home / "outbox")
+        self.outbox = Handover(self.home, os.environ.get(VARIABLE, "").strip())
         self._lock_path = self.home / "lab.lock"
         self._leave_alone_until = 0.0
         self._pause_seconds = 0.0
@@ -123,13 +122,19 @@ class Store:
         UsageError
             The database is not one this program can write to.
         """
-        waiter = lock.Waiter(wait_seconds)
+        waiter, total = lock.Waiter(wait_seconds), DrainReport()
         while True:
+            self.outbox.try_now()
             try:
-                return self._drain_once()
-            except lock.HeldError as held:
-                if not waiter.sleep(held):
-                    return DrainReport(waiting=len(self.outbox.waiting()), holder=held.holder)
+                report = self._drain_once()
+                if self.outbox.unreachable is None:
+                    return total + report
+                held = lock.HeldError(self.outbox.unreachable, foreign=True)
+            except lock.HeldError as found:
+                held, report = found, DrainReport(waiting=len(self.outbox.waiting()), holder=found.holder)
+            if not waiter.sleep(held):
+                return total + report
+            total += replace(report, waiting=0, holder=None, problem=None)
 
     def read(
         self, sql: str, parameters: Mapping[str, object] | None = None, *, wait_seconds: float | None = 600.0
@@ -156,12 +161,13 @@ class Store:
         StoreLockedError
             The database stayed held; the message says by whom.
         UsageError
-            The query does not only read, or is wrong.
+            The query does not only read, or is wrong; or what is handed in goes to another home's store.
         OSError
             Waiting batches could not be stored (a full disk), so an answer would be incomplete.
         """
         waiter = lock.Waiter(wait_seconds)
         report = self.drain(wait_seconds=wait_seconds)
+        self._refuse_elsewhere(report)
         if report.holder is not None:
             raise StoreLockedError(self._locked_message(report.holder, waiter))
         if report.problem is not None:
@@ -177,7 +183,7 @@ class Store:
             The statement does not only read, is wrong, or there is nothing to read.
         """
         waiting = len(self.outbox.waiting())
-        if not self.path.exists() and not waiting:
+        if not self.path.exists() and not (waiting and self.outbox.is_ours()):
             raise UsageError(f"no store in {self.home}; run a study first, or set LADDER_HOME")
         waiter = lock.Waiter(wait_seconds)
         if waiting and os.access(self.home, os.W_OK):
@@ -242,7 +248,7 @@ class Store:
     def _drain_quietly(self) -> None:
         """Drain once for `record`, whose rows are safe; after a foreign holder, stay away for a while."""
         try:
-            self._drain_once()
+            self._drain_once(claim=False)  # a home that only records takes nobody's batches
         except (UsageError, OSError) as error:
             logger.warning("batches wait in the outbox: %s", error)
         except lock.HeldError as held:
@@ -275,12 +281,33 @@ class Store:
         os.replace(new, self.path)
         sync_directory(self.home)
 
-    def _drain_once(self) -> DrainReport:
-        """One pass over the outbox; raises `lock.HeldError` when the database is taken."""
+    def _drain_once(self, *, claim: bool = True) -> DrainReport:
+        """One pass over what waits; raises `lock.HeldError` when the database is taken."""
+        if not self._takes_batches(claim=claim):
+            left, problem = self.outbox.hand_on(), self.outbox.unreachable
+            return DrainReport(waiting=left, holder=None if problem else ELSEWHERE, problem=problem)
         if not self.outbox.waiting():
-            return DrainReport()
+            return DrainReport(problem=self.outbox.unreachable)
         with lock.held(self._lock_path):
-            return ingest.drain(self.outbox, self._open, _template().schema)
+            report = ingest.drain(self.outbox, self._open, _template().schema)
+        return report + DrainReport(problem=self.outbox.unreachable)
+
+    def _takes_batches(self, *, claim: bool) -> bool:
+        """Whether what is handed in goes to this store; where it goes to none yet, claiming makes it so."""
+        if self.outbox.is_ours() or not claim:
+            return self.outbox.is_ours()
+        self._make_home()
+        try:
+            with lock.held(self._lock_path):
+                return self.outbox.claim()
+        except UnreachableError:
+            return False  # which the outbox keeps the reason of
+
+    def _refuse_elsewhere(self, report: DrainReport) -> None:
+        if report.holder == ELSEWHERE:
+            raise UsageError(
+                f"{self.outbox.said_elsewhere()}; ask there, or set LADDER_HOME to that home on a shared disk"
+            )
 
     @contextmanager
     def _drained(self, wait_seconds: float | None) -> Iterator[None]:
@@ -298,6 +325,8 @@ class Store:
                     raise StoreLockedError(self._locked_message(held.holder, waiter)) from None
 
     def _checkpoint(self) -> None:
+        if not (self.outbox.is_ours() or self.outbox.claim()):
+            self._refuse_elsewhere(DrainReport(holder=ELSEWHERE))
         report = ingest.drain(self.outbox, self._open, _template().schema)
         if report.problem is not None:
             raise OSError(f"{report.waiting} batches wait in {self.outbox.directory}: {report.problem}")
@@ -346,7 +375,7 @@ class Store:
 def _connection(path: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the file for one batch or question; raises `lock.HeldError` when a foreign process holds it."""
     try:
-        con = duckdb.connect(path, read_only=read_only, config=_READ_CONFIG if read_only else _CONFIG)
+        con = duckdb.connect(path, read_only=read_only, config=_READ_CONFIG if read_only else CONFIG)
     except duckdb.ConnectionException:
         raise lock.HeldError("another connection of this very process", foreign=True) from None
     except duckdb.Error as error:
@@ -359,43 +388,3 @@ def _connection(path: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckD
         yield con
     finally:
         con.close()
-
-
-class _Template:
-    """The schema in a database in memory: describes tables, checks batches, answers for an empty store."""
-
-    def __init__(self) -> None:
-        self._busy = threading.Lock()
-        self._con = duckdb.connect(":memory:", config={**_CONFIG, "threads": 1})
-        self.schema = tables.create(self._con)
-        self._con.execute("SET enable_external_access = false")
-        self._con.execute("SET lock_configuration = true")
-
-    def find_broken(self, table: tables.Table, batch: pa.Table) -> tables.Broken | None:
-        """The first CHECK that a batch breaks; None when all hold."""
-        with self._busy:
-            return tables.find_broken(self._con, table, batch)
-
-    def query(self, sql: str, parameters: Mapping[str, object] | None) -> pl.DataFrame:
-        """Answer from empty tables, which stay empty whatever the query does."""
-        with self._busy:
-            self._con.begin()
-            try:
-                return readonly.query(self._con, sql, parameters)
-            finally:
-                self._con.rollback()
-
-
-_template_lock = threading.Lock()
-_templates: dict[int, _Template] = {}
-
-
-def _template() -> _Template:
-    """This process's template; a forked child makes its own, because threads do not survive a fork."""
-    pid = os.getpid()
-    found = _templates.get(pid)
-    if found is None:
-        with _template_lock:
-            found = _templates.get(pid) or _Template()
-            _templates[pid] = found
-    return found

@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     DuckDB, SQLite and every product wait for the disk at each commit.
     """
+    os.environ.pop("LADDER_OUTBOX", None)  # nobody's real outbox is written to
     if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would begin with the files of many tests
         config.option.loadscopereorder = False
     if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _is_roomy(MEMORY):

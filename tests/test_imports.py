@@ -31,6 +31,9 @@ DOORS = {
     "statsmodels": {"stats"},
     "altair": {"lab"},
     "vl_convert": {"lab"},
+    "fsspec": {"lab"},
+    "prefect_ray": {"tasks"},
+    "prefect_dask": {"tasks"},
     "pickle": set(),
     "joblib": set(),
 }

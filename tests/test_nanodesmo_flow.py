@@ -23,14 +23,14 @@ REGIMES = {
             "channel": "target",
             "mode": "random_targets",
             "strength": 0.5,
-            "windows": [[20, 26], [40, 46]],
+            "windows": [[20, 26], [42, 48]],
         },
         {
             "id": "lr_heatwave",
             "channel": "optim",
             "mode": "lr_mult",
             "strength": 10.0,
-            "windows": [[30, 36], [50, 56]],
+            "windows": [[31, 37], [53, 59]],
         },
     ]
 }
@@ -39,10 +39,10 @@ SMALL: dict[str, object] = {
     "width": 16,
     "block": 16,
     "batch": 8,
-    "steps": 60,
+    "steps": 64,
     "warmup_steps": 10,
     "state_dim": 8,
-    "before": 4,
+    "before": 5,
     "probe_every": 5,
     "rotations": 199,
     "permutations": 50,
@@ -112,10 +112,10 @@ def test_every_step_of_every_run_is_one_row_and_twins_cover_their_windows(small:
         home=small,
     )
     own = [row for row in rows if row["twin"] == ""]
-    assert [(row["n"], row["first"], row["last"]) for row in own] == [(60, 0, 59)] * 2
+    assert [(row["n"], row["first"], row["last"]) for row in own] == [(64, 0, 63)] * 2
     windows = {row["twin"]: (row["first"], row["last"]) for row in rows if row["twin"]}
     assert windows["bewilderment/0"] == (20, 25)
-    assert windows["lr_heatwave/1"] == (50, 55)
+    assert windows["lr_heatwave/1"] == (53, 58)
     assert len(rows) == 2 * 5
 
 
@@ -136,7 +136,7 @@ def test_without_an_injection_the_state_has_no_effect_at_all(small: Path) -> Non
         "JOIN step USING (step_id) WHERE arm = 'self-analysis-noself'",
         home=small,
     )
-    assert row == {"most": 0.0, "n": 2 * 12}
+    assert row == {"most": 0.0, "n": 2 * 13}
     rows = ask(
         "SELECT estimate, low, high, p FROM test WHERE family = 'leverage' AND hypothesis IN "
         "('excess', 'combined') AND contrast = 'self-analysis-noself' AND metric = 'entropy_nats'",
@@ -156,7 +156,7 @@ def test_going_on_with_the_own_state_is_the_undisturbed_run_to_the_bit(small: Pa
         "JOIN step USING (step_id) WHERE arm = 'swap-a-swapped' AND seed = 0",
         home=small,
     )
-    assert (row["first"], row["last"], row["n"]) == (0.5, pytest.approx(59 / 60), 30)
+    assert (row["first"], row["last"], row["n"]) == (0.5, pytest.approx(63 / 64), 32)
 
 
 def test_a_buffer_that_was_never_full_has_no_say_and_says_so(small: Path) -> None:
@@ -225,8 +225,8 @@ def test_a_given_checkpoint_is_tested_and_one_of_another_text_is_refused(home: P
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"windows": [[50, 64]]}, "of a run of 60"),
-        ({"windows": [[27, 33]]}, "overlap by 3 steps"),
+        ({"windows": [[20, 26], [61, 70]]}, "of a run of 64"),
+        ({"windows": [[28, 34]]}, "overlap by 3 steps"),
         ({"channel": "senses"}, "has channel 'senses'; allowed: input, target, stats, self, optim"),
         ({"windows": [[8]]}, "has window [8]"),
     ],
@@ -236,7 +236,7 @@ def test_windows_that_cannot_be_are_refused_before_anything_runs(
 ) -> None:
     file = regimes(tmp_path, **changes)
     with pytest.raises(UsageError, match=said.replace("[", r"\[").replace("]", r"\]")):
-        settings_for(STUDY, "smoke", [f"regimes={file}", "steps=60", "warmup_steps=10"])
+        settings_for(STUDY, "smoke", [f"regimes={file}", "steps=64", "warmup_steps=10"])
 
 
 def test_a_text_too_short_for_its_windows_and_an_absent_one_are_bad_input(tmp_path: Path) -> None:
