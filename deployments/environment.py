@@ -32,6 +32,7 @@ _ALWAYS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",  # of every run; `deployments.automations` counts on it
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TQDM_DISABLE": "1",  # bars of transformers in the middle of our lines
 }

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from deployments import register, terminal
 from deployments.service import client
@@ -31,7 +31,10 @@ def run_night(
 ) -> int:
     """Run a night here; returns the exit code: 0 all done, 1 a flow failed, 4 the budget is spent."""
     settings = Overnight(
-        budget=budget, profile=profile, studies=tuple(names), only_left=only_left, climb=climb
+        budget=budget,
+        profile=cast(
+            Any, profile
+        ),  # checked below, with the nearest name studies=tuple(names), only_left=only_left, climb=climb
     )
     refuse_unknown(settings)
     if server is not None:

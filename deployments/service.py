@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deployments import environment, processes, register
+from deployments import automations, environment, processes, register
 from deployments.environment import Process, Service
 from deployments.processes import marked
 from lab import lock
@@ -45,7 +45,7 @@ Report = Callable[[str], None]
 
 
 def up(home: Path, studies: Iterable[Study], *, port: int | None, report: Report) -> Service:
-    """Start server and worker unless they run, make the work pool, and register every deployment.
+    """Start server and worker unless they run; make the work pool, every deployment and the automations.
 
     Parameters
     ----------
@@ -75,13 +75,16 @@ def up(home: Path, studies: Iterable[Study], *, port: int | None, report: Report
             service = _start_server(home, port, report)
             with client(service.url) as api:
                 _settle_runs(api, "its process ended with an earlier server; run it again to resume", report)
+                _drop_missed(api, report)
         else:
             report(f"The server is already up at {_page(service.url)}.")
         with client(service.url) as api:
             register.prepare_server(api)
             service, launched = _ensure_worker(home, service, report)
-            names = register.register(studies, api)
+            zone = register.local_time_zone()
+            names = [*register.register(studies, api), *register.register_scheduled(api, zone)]
             report(f"Registered {len(names)} deployments: {', '.join(names)}.")
+            automations.ensure(api)
             if launched is not None:
                 _wait_for_worker(home, service, api, launched, report)
     for line in usage(home, service, names):
@@ -134,6 +137,7 @@ def usage(home: Path, service: Service, names: list[str]) -> list[str]:
         f"Pages: {_page(service.url)}   logs: {home / 'logs'}",
         f'In a shell, once: eval "$({command})"',
         f"Then: prefect deployment run '{example}' --watch",
+        "Nights start by themselves: `ladder status` says when; pages, Deployments, switch them off and on.",
     ]
 
 
@@ -324,3 +328,21 @@ def _settle_runs(api: SyncPrefectClient, why: str, report: Report) -> None:
     for run in api.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(unfinished)):
         api.set_flow_run_state(run.id, Crashed(message=why), force=True)
         report(f"Run {run.name} is now marked as crashed: {why}.")
+
+
+def _drop_missed(api: SyncPrefectClient, report: Report) -> None:
+    """Cancel what was due by the clock while no server ran: there is no catching up."""
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.states import Cancelled
+    from prefect.types._datetime import now
+
+    due = {
+        "state": {"name": {"any_": ["Scheduled", "Late"]}},
+        "expected_start_time": {"before_": now("UTC")},
+        "deployment_id": {"is_null_": False},
+    }
+    for run in api.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(due)):
+        if run.auto_scheduled:
+            why = "it was due while the server was down, and is not caught up on"
+            api.set_flow_run_state(run.id, Cancelled(message=why), force=True)
+            report(f"Run {run.name} is cancelled: {why}.")

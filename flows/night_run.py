@@ -191,6 +191,8 @@ class Night:
             found = under_way.wait(time.monotonic() + max(0.0, self.left - END_SECONDS))
         except BaseException:  # Ctrl-C, or the night was cancelled
             under_way.stop("its night was stopped; the next one goes on with it")
+            note = "stopped with its night"
+            self.book.put(replace(row, state="left", seconds=time.monotonic() - began, note=note))
             raise
         spent = time.monotonic() - began
         if found is None:
@@ -312,8 +314,10 @@ class Night:
         return "completed", None
 
     def end(self, state: str, note: str | None) -> None:
-        """Close the night, publish the results, write the report."""
+        """Close the night, publish the results, write the report; a cancelled one has no time."""
         self.book.close(state, note)
+        if state == "cancelled":  # Prefect kills it 30 s after telling it to end
+            return
         self._show()
         publish(self.home)
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -34,7 +34,10 @@ class Overnight:
     """What a night can be told."""
 
     budget: Annotated[str, Field(description="How long it may take: 8h, 90m, 3m, 45s")] = "8h"
-    profile: Annotated[str, Field(description="Of every study; one that lacks it runs its smoke")] = "smoke"
+    profile: Annotated[
+        Literal["smoke", "fast", "laptop", "full"],
+        Field(description="Of every study; one that lacks it runs its smoke"),
+    ] = "smoke"
     studies: Annotated[tuple[str, ...], Field(description="Names in any order; empty: all of them")] = ()
     only_left: Annotated[
         bool, Field(description="Run what earlier nights left, and where it leads, and nothing else")

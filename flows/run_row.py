@@ -26,6 +26,7 @@ from lab.records import DecisionRow, Record, RunRow, StudyRow
 from lab.runs import closed, reconcile
 from lab.store import Store, StoreLockedError
 from lab.tables import utc_now
+from tasks import killable
 from tasks.deciding import show_path
 from tasks.recording import record
 from tasks.shell import unwalked
@@ -104,6 +105,8 @@ def closing(home: Path, row: RunRow, path: Sequence[DecisionRow], last_gate: str
         yield
     finally:
         error = sys.exception()
+        if error is not None and not isinstance(error, Exception):
+            killable.stop_all()  # Prefect would wait for every training under way, longer than 30 s
         Store(home).record([closed(row, *_end(error, path, last_gate))])
     if path:
         show_path(path)

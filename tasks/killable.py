@@ -150,6 +150,8 @@ _slots = threading.BoundedSemaphore(os.cpu_count() or 1)
 _lock = threading.Lock()
 _idle: list[Worker] = []
 _busy: set[Worker] = set()
+_stops = 0
+"""How often everything was stopped: who still waits for a process since before gets none."""
 
 
 @contextlib.contextmanager
@@ -160,9 +162,17 @@ def worker(near: str = "") -> Iterator[Worker]:
     ----------
     near
         What the calls are about: the process that had it last is taken if it is idle, for what it holds.
+
+    Raises
+    ------
+    WorkError
+        Everything was stopped while this waited.
     """
+    asked = _stops
     with _slots:
         with _lock:
+            if asked != _stops:
+                raise WorkError("stopped with its run, before it began")
             found = _ready(near)
             found.near = near
             _busy.add(found)
@@ -192,8 +202,10 @@ def _ready(near: str) -> Worker:
 
 @atexit.register
 def stop_all() -> None:
-    """End every process; the next call starts new ones."""
+    """End every process, and what waits for one; calls from now on start new ones."""
+    global _stops
     with _lock:
+        _stops += 1
         for found in _busy:
             found.kill()
         while _idle:

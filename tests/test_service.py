@@ -9,111 +9,28 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
+from prefect.states import Scheduled
 
 from deployments import environment, processes, register, service, status
+from flows.registry import find_study
 from lab.errors import UsageError
-from lab.study import Study
+from tests.served_coin import NIGHT, Lab, served, state_of, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
-
-COIN = '''
-"""A study small enough to be run by a worker in a test."""
-
-import os
-import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated
-
-from prefect import flow, task
-from prefect.concurrency.sync import concurrency
-from pydantic import Field
-
-from lab.study import Study
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coin:
-    tosses: Annotated[int, Field(description="How often", ge=1)] = 3
-    sides: tuple[str, ...] = ("heads", "tails")
-    seconds: float = 0.0
-
-
-SMOKE, LONG = Coin(), Coin(seconds=300.0)
-
-
-@task
-def toss(settings: Coin) -> int:
-    with concurrency("accelerator", occupy=1, strict=True):
-        time.sleep(settings.seconds)
-    return settings.tosses
-
-
-@flow(name="coin-toss")
-def coin_toss(settings: Coin = SMOKE) -> int:
-    Path(os.environ["LADDER_HOME"], "started.txt").write_text(os.getcwd(), encoding="utf-8")
-    return toss(settings)
-
-
-STUDY = Study(
-    name="coin_toss",
-    title="Coin",
-    question="Is it fair?",
-    prediction="It is.",
-    profiles={"smoke": SMOKE, "long": LONG},
-    gates=(),
-    primary_gate="fair",
-    plan=lambda settings: None,
-    steps=lambda settings, home: [],
-    flow=coin_toss,
-    entrypoint="coinstudy.coin.coin_toss",
-    next_flows=(),
-)
-'''
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A home, a study, and what `up` says."""
-
-    home: Path
-    study: Study
-    said: list[str]
-
-    def up(self) -> environment.Service:
-        return service.up(self.home, [self.study], port=None, report=self.said.append)
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    packages = tmp_path_factory.mktemp("packages")
-    (packages / "coinstudy").mkdir()
-    (packages / "coinstudy" / "__init__.py").touch()
-    (packages / "coinstudy" / "coin.py").write_text(COIN, encoding="utf-8")
-    home = tmp_path_factory.mktemp("homes") / "Nächte und Tage"
-    home.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith("PREFECT_") or name == "LADDER_HOME":
-                patch.delenv(name)
-        patch.setenv("PREFECT_HOME", str(home / "prefect"))
-        patch.setenv("PYTHONPATH", str(packages))
-        patch.syspath_prepend(str(packages))
-        try:
-            yield Lab(home=home, study=importlib.import_module("coinstudy.coin").STUDY, said=[])
-        finally:
-            found = environment.read_service(home)
-            service.down(home, report=lambda _: None)
-            assert found is None or processes.marked(found.mark) == []
+    yield from served(tmp_path_factory)
 
 
 def in_shell(lab: Lab, command: str) -> subprocess.CompletedProcess[str]:
@@ -126,13 +43,6 @@ def in_shell(lab: Lab, command: str) -> subprocess.CompletedProcess[str]:
         check=False,
         stdin=subprocess.DEVNULL,
     )
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 90.0
-    while not condition():
-        assert time.monotonic() < deadline, f"not within 90 s: {what}"
-        time.sleep(0.1)
 
 
 def start_long_run(lab: Lab) -> environment.Service:
@@ -158,13 +68,16 @@ def registered(lab: Lab) -> list[dict[str, Any]]:
     assert found is not None
     fields = ("name", "entrypoint", "description", "parameters", "parameter_openapi_schema", "pull_steps")
     with service.client(found.url) as api:
-        deployments = sorted(api.read_deployments(), key=lambda each: each.name)
+        deployments = sorted(api.read_deployments(), key=lambda each: (each.name, each.entrypoint))
         return [
             {field: getattr(each, field) for field in fields}
             | {
                 "tags": sorted(each.tags),
                 "pool": each.work_pool_name,
                 "limit": each.global_concurrency_limit and each.global_concurrency_limit.limit,
+                "schedules": [
+                    (one.slug, getattr(one.schedule, "cron", None), one.active) for one in each.schedules
+                ],
                 "strategy": each.concurrency_options and each.concurrency_options.collision_strategy,
             }
             for each in deployments
@@ -173,7 +86,8 @@ def registered(lab: Lab) -> list[dict[str, Any]]:
 
 def test_a_run_of_a_deployment_from_a_plain_shell_completes(lab: Lab) -> None:
     lab.up()
-    assert "Registered 2 deployments: coin-toss/smoke, coin-toss/long." in lab.said
+    assert any("deployments: coin-toss/smoke, coin-toss/long, " in line for line in lab.said)
+    assert any("overnight/nightly, entropy-ladder/nightly" in line for line in lab.said)
     assert "Then: prefect deployment run 'coin-toss/smoke' --watch" in lab.said
     done = in_shell(lab, "prefect deployment run coin-toss/smoke --watch")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -185,7 +99,7 @@ def test_a_run_of_a_deployment_from_a_plain_shell_completes(lab: Lab) -> None:
     assert "'many' is not of type 'integer'" in " ".join(refused.stdout.split())
     found = status.status(lab.home)
     assert (found.server, found.worker, found.store) == ("running", "running", None)
-    assert [each.name for each in found.deployments] == ["coin-toss/long", "coin-toss/smoke"]
+    assert {each.name for each in found.deployments} >= {"coin-toss/long", "coin-toss/smoke", NIGHT}
     assert [run.state for run in found.runs if run.deployment == "coin-toss/smoke"] == ["Completed"]
     assert any("coin-toss/smoke  (no schedule)" in line for line in status.lines(found))
 
@@ -193,7 +107,7 @@ def test_a_run_of_a_deployment_from_a_plain_shell_completes(lab: Lab) -> None:
 def test_up_again_keeps_the_processes(lab: Lab) -> None:
     first = lab.up()
     assert lab.up() == first
-    assert lab.said[-5].startswith("The worker is already up")
+    assert "The worker is already up." in lab.said[-6:]
 
 
 def test_the_server_answers_on_this_machine_only(lab: Lab) -> None:
@@ -204,18 +118,23 @@ def test_the_server_answers_on_this_machine_only(lab: Lab) -> None:
 
 
 def test_prefect_deploy_with_the_yaml_registers_the_same(lab: Lab, tmp_path: Path) -> None:
-    lab.up()
+    found = lab.up()
+    with service.client(found.url) as api:  # a person wants no nights for now
+        night = api.read_deployment_by_name(NIGHT)
+        api.update_deployment_schedule(night.id, night.schedules[0].id, active=False)
     expected = registered(lab)
-    assert expected[1]["parameters"] == {
-        "settings": {"tosses": 3, "sides": ["heads", "tails"], "seconds": 0.0}
-    }
-    schema = expected[1]["parameter_openapi_schema"]["definitions"]["Coin"]["properties"]
+    [smoke] = [one for one in expected if "coin_toss" in one["tags"] and one["name"] == "smoke"]
+    assert smoke["parameters"] == {"settings": {"tosses": 3, "sides": ["heads", "tails"], "seconds": 0.0}}
+    schema = smoke["parameter_openapi_schema"]["definitions"]["Coin"]["properties"]
     assert schema["tosses"]["description"] == "How often"
     document = tmp_path / "prefect.yaml"
-    document.write_text(yaml.safe_dump(register.document([lab.study])), encoding="utf-8")
+    studies = [lab.study, find_study("nanodesmo")]
+    document.write_text(yaml.safe_dump(register.document(studies)), encoding="utf-8")
     # a shell without the home: the step keeps the variable, and nothing of this machine is stored
     done = in_shell(lab, f"unset LADDER_HOME; prefect --no-prompt deploy --all --prefect-file '{document}'")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert registered(lab) == expected
+    lab.up()
     assert registered(lab) == expected
 
 
@@ -245,6 +164,33 @@ def test_after_a_power_cut_up_starts_again_and_settles_what_was_running(lab: Lab
     assert again.server != found.server
     assert "RUNNING" not in states_of_runs(lab)
     assert any("is now marked as crashed: its process ended" in line for line in lab.said)
+
+
+def test_what_was_due_while_the_server_was_down_is_not_caught_up_on(lab: Lab) -> None:
+    found = lab.up()
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    with service.client(found.url) as api:
+        coin = api.read_deployment_by_name("coin-toss/smoke")
+        missed, asked_for = (
+            api.create_flow_run_from_deployment(coin.id, state=Scheduled(scheduled_time=tomorrow)).id
+            for _ in range(2)
+        )
+    assert service.down(lab.home, report=lab.said.append)
+    database = sqlite3.connect(lab.home / "prefect" / "prefect.db")
+    for run, by_the_clock in ((missed, 1), (asked_for, 0)):
+        database.execute(
+            "UPDATE flow_run SET auto_scheduled = ?, expected_start_time = '2026-01-01 22:00:00.000000', "
+            "next_scheduled_start_time = '2026-01-01 22:00:00.000000' WHERE id = ?",
+            (by_the_clock, str(run)),
+        )
+    database.commit()
+    database.close()
+    again = lab.up()
+    assert state_of(lab, missed).is_cancelled()
+    assert "not caught up on" in str(state_of(lab, missed).message)
+    assert not state_of(lab, asked_for).is_final()
+    with service.client(again.url) as api:
+        api.delete_flow_run(asked_for)
 
 
 def test_a_taken_port_and_a_server_of_ones_own_are_refused_before_anything_starts(
