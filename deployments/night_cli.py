@@ -32,9 +32,10 @@ def run_night(
     """Run a night here; returns the exit code: 0 all done, 1 a flow failed, 4 the budget is spent."""
     settings = Overnight(
         budget=budget,
-        profile=cast(
-            Any, profile
-        ),  # checked below, with the nearest name studies=tuple(names), only_left=only_left, climb=climb
+        profile=cast(Any, profile),  # checked below, with the nearest name
+        studies=tuple(names),
+        only_left=only_left,
+        climb=climb,
     )
     refuse_unknown(settings)
     if server is not None:

@@ -125,7 +125,7 @@ def test_an_empty_store_makes_a_page_too(lab: Store) -> None:
     found = summarise(lab, now=NOW)
     assert in_a_sentence(found) == "no verdict; nothing drifted; 0 questions open"
     assert "No gate was asked in this time." in page(found)
-    assert "none" in summary_section(lab)
+    assert "<p>None.</p>" in summary_section(lab)
 
 
 def test_a_night_whose_process_is_gone_is_not_said_to_run(lab: Store) -> None:
