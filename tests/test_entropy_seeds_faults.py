@@ -45,7 +45,9 @@ def kill_after(home: Path, lines: int, seconds: float) -> None:
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param((2, 7, 13), id="in each phase"),  # during generation, between gates, in a later look
+        pytest.param((7,), id="between gates"),
+        # during generation, between gates, in a later look
+        pytest.param((2, 7, 13), id="in each phase", marks=pytest.mark.slow),
         pytest.param((1, 2, 7, 8, 13), id="five times", marks=pytest.mark.slow),
     ],
 )

@@ -71,6 +71,7 @@ def test_editing_a_formula_runs_the_analysis_again_and_nothing_above_it(home: Pa
     assert set(tasks_run(home)) == {"record", "gate", "analyse"}
 
 
+@pytest.mark.slow
 def test_a_comment_in_a_formula_runs_nothing_again(home: Path, tmp_path: Path) -> None:
     tree = copy_tree(tmp_path / "tree")
     formula = tree / "stats" / "equivalence.py"

@@ -147,6 +147,7 @@ def test_editing_stored_rows_changes_the_status(home: Path) -> None:
     assert row["success"] == "replicates disagree"
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_exceeded_is_a_row_with_its_reason_and_the_next_run_goes_on(home: Path) -> None:
     shutil.rmtree(home / "cache")
     for name in ("lab.duckdb", "lab-snapshot.duckdb"):

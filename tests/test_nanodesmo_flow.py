@@ -265,6 +265,7 @@ def test_a_loss_that_is_no_number_is_a_row_with_its_log_and_the_gates_are_invali
     assert verdicts == {"INVALID"}
 
 
+@pytest.mark.slow
 def test_a_study_killed_at_any_moment_ends_as_if_it_had_not_been(small: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     for after in (4, 16):  # runs kept when the process is killed

@@ -137,6 +137,7 @@ def test_a_failed_blocker_starts_the_contingency_and_each_step_really_retrains(s
     assert {row["experiment"] for row in dev_only} == {"train", "exam on dev"}
 
 
+@pytest.mark.slow
 def test_it_falls_back_to_a_where_a_passes_and_another_store_gives_the_same_ranks(
     small: Path, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def heartbeats(lab: Lab, run: UUID) -> int:
     return int(found)
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_and_process_are_gone_is_marked_as_crashed(lab: Lab) -> None:
     found = lab.up()
     with service.client(found.url) as api:
@@ -92,6 +93,7 @@ def test_a_run_whose_worker_and_process_are_gone_is_marked_as_crashed(lab: Lab) 
         lab.up()
 
 
+@pytest.mark.slow
 def test_a_note_is_sent_when_a_run_fails_once_it_is_said_where_to(lab: Lab) -> None:
     taken: list[str] = []
 
