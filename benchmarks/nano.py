@@ -1,9 +1,10 @@
 """A GPT with its self-state against a plain loop, and five seeds against one: `python -m benchmarks.nano`.
 
 The plain loop is what nanoGPT does at `full`: the same network, windows, clip and schedule, AdamW as it makes
-it on a CPU (not fused), and nothing measured or logged; a second one has the fused AdamW that we use. Ours trains with the self-state, writes its log and probes the state. Both run on
-one torch thread, in turns, on CPU seconds; the share of the matmul peak counts 6 N + 12 L C T operations a
-token (PaLM's appendix B) against a product of two 1024-square matrices measured in the same run.
+it on a CPU (not fused), and nothing measured or logged; a second one has the fused AdamW that we use. Ours
+trains with the self-state, writes its log and probes the state. Both run on one torch thread, in turns, on
+CPU seconds; the share of the matmul peak counts 6 N + 12 L C T operations a token (PaLM's appendix B) against
+a product of two 1024-square matrices measured in the same run.
 Seeds run as the study runs them, a worker process each, as many at once as there are cores.
 """
 

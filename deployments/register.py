@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from deployments import environment
 from lab.errors import UsageError
 from lab.home import resolve_home
+from lab.settings import as_json
 from lab.study import Study
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def specifications(studies: Iterable[Study]) -> list[Specification]:
                     entrypoint=study.entrypoint,
                     description=_description(study, profile),
                     tags=("ladder", study.name, profile),
-                    parameters={"settings": _as_json(settings)},
+                    parameters={"settings": as_json(settings)},
                     parameter_schema=schema,
                 )
             )
@@ -136,7 +137,7 @@ def scheduled() -> list[Specification]:
         entrypoint="flows.overnight.overnight",
         description=NIGHT,
         tags=("ladder", "overnight", "nightly"),
-        parameters={"settings": _as_json(Overnight())},
+        parameters={"settings": as_json(Overnight())},
         parameter_schema=parameter_schema(overnight).model_dump(exclude_unset=True),
         collision_strategy="CANCEL_NEW",  # a night that is due while one runs is no second night
         clock=Clock(slug="nightly", cron="0 22 * * *"),
@@ -318,12 +319,6 @@ def _flow(study: Study) -> Flow[..., Any]:
     if not isinstance(study.flow, Flow):
         raise UsageError(f"study {study.name} has no Prefect flow but {study.flow!r}; decorate it with @flow")
     return study.flow
-
-
-def _as_json(settings: Any) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(type(settings)).dump_python(settings, mode="json", warnings=False)
 
 
 def _check(study: Study, profile: str, parameters: Mapping[str, Any]) -> None:

@@ -86,7 +86,11 @@ class Ladder:
 
     def run(self) -> None:
         """Climb the rungs, confirm what is DETECTED, then say what they show together."""
-        for rung in self.settings.rungs:
+        rungs = self.settings.rungs
+        for count, rung in enumerate(rungs):
+            if count == self.settings.climb_to and self._ended() is None:
+                logger.info("%d of %d rungs are climbed; the next run goes on from there", count, len(rungs))
+                return
             self.climb(rung)
         self.compare("screen")
         for model in self.to_confirm():

@@ -16,14 +16,15 @@ from typing import Any
 
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact
-from pydantic import TypeAdapter, ValidationError
 
 from flows.registry import studies
 from flows.run_row import publish
-from lab.errors import UsageError, unknown
+from lab.errors import UsageError
 from lab.fingerprint import canonical
 from lab.machine import cpu_name
 from lab.night_book import (
+    AT_DEADLINE,
+    WITH_NIGHT,
     NightBook,
     candidate,
     chain_root,
@@ -35,6 +36,7 @@ from lab.night_book import (
 from lab.night_queue import Candidate, Prediction, next_fitting, predicted
 from lab.records import DecisionRow, QueueRow
 from lab.report import write_report
+from lab.settings import as_json, changed
 from lab.snapshot_source import copy_source
 from lab.store import Store, StoreLockedError
 from lab.study import Study
@@ -44,7 +46,7 @@ from tasks.launching import Launched, launch, served
 logger = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
-"""A candidate that failed so often is not tried again by itself."""
+"""A candidate that failed so often, and was not done since, is not left for the next night."""
 END_SECONDS = 3.0
 """Kept for the report and the last rows."""
 
@@ -131,41 +133,40 @@ class Night:
         if profile not in study.profiles:
             profile, why = "smoke", f"{why}, which has no profile {profile}: smoke"
         parts = study.parts(study.profiles[profile]) if study.parts is not None else []
-        rungs = [
-            Candidate(study=name, profile=of, settings=changed, why=f"a part of {study.name}")
-            for name, of, changed in parts
+        return [
+            *(
+                Candidate(study=study.name, profile=profile, settings=one, why="a part of it")
+                for one in parts
+            ),
+            Candidate(study=study.name, profile=profile, settings={}, why=why),
         ]
-        return [*rungs, Candidate(study=study.name, profile=profile, settings={}, why=why)]
 
     def run(self) -> None:
         """Candidate after candidate until nothing waits or nothing fits."""
         if self.left <= 0.0:
             logger.warning("the night was due to end before it began; nothing is started")
         while self.left > 0.0:
-            waiting = [(one, self._predicted(one)) for one in self.book.waiting()]
-            waiting = [pair for pair in waiting if self.book.rows[pair[0].item].state == "queued"]
+            weighed = ((one, self._predicted(one)) for one in self.book.waiting())
+            waiting = [(one, found) for one, found in weighed if found is not None]
             found = next_fitting(waiting, left=self.left - END_SECONDS, budget=self.book.night.budget_seconds)
             if found is None:
                 self._say_why_nothing_fits(waiting)
                 return
             self._launch(*found)
 
-    def _predicted(self, one: Candidate) -> Prediction:
-        """How long a candidate will take; one whose settings are refused says so and leaves the queue."""
+    def _predicted(self, one: Candidate) -> Prediction | None:
+        """How long a candidate will take; None for one that is refused: it says so and leaves the queue."""
         row = self.book.rows[one.item]
         if row.expected_seconds is not None and row.expected_from is not None:
             return Prediction(seconds=row.expected_seconds, source=row.expected_from)
         study = studies()[one.study]
         try:
-            settings = settled(study, one)
-            planned = study.steps(settings, self.home)
+            missing = _missing(study, one, self.home)
         except (UsageError, BackendError, ValueError) as error:  # no such model, text or window here
             self.refused += 1
             self.book.put(replace(row, state="refused", note=str(error)))
             logger.warning("%s: %s", said(one), error)
-            return Prediction(seconds=0.0, source="refused")
-        units = sum(step.units for step in planned)
-        missing = 1.0 - sum(step.cached for step in planned) / units if units else 1.0
+            return None
         found = predicted(
             one,
             missing=missing,
@@ -191,13 +192,13 @@ class Night:
             found = under_way.wait(time.monotonic() + max(0.0, self.left - END_SECONDS))
         except BaseException:  # Ctrl-C, or the night was cancelled
             under_way.stop("its night was stopped; the next one goes on with it")
-            note = "stopped with its night"
-            self.book.put(replace(row, state="left", seconds=time.monotonic() - began, note=note))
+            spent = time.monotonic() - began
+            self.book.put(replace(row, state="left", seconds=spent, note=WITH_NIGHT))
             raise
         spent = time.monotonic() - began
         if found is None:
             under_way.stop("the night's budget is spent; the next night goes on with it")
-            self.book.put(replace(row, state="left", seconds=spent, note="stopped at the deadline"))
+            self.book.put(replace(row, state="left", seconds=spent, note=AT_DEADLINE))
             return
         self._settle(row, under_way, found, spent)
 
@@ -209,12 +210,14 @@ class Night:
         """
         study = studies()[one.study]
         row = self.book.rows[one.item]
-        deployment = f"{study.name.replace('_', '-')}/{one.profile}"
+        deployment = study.deployment(one.profile)
+        settings = changed(study.profiles[one.profile], one.settings)
         asked_by = one.decision_id or self.root
-        for attempt in range(row.attempt + 1, row.attempt + 1 + MOST_ATTEMPTS):
+        first = max(1, row.attempt)  # of a night that was killed: its run may be at work, or done
+        for attempt in range(first, first + 1 + MOST_ATTEMPTS):
             under_way = launch(
                 deployment,
-                {"settings": as_json(settled(study, one))},
+                {"settings": as_json(settings)},
                 key=f"{asked_by}/{one.item}/{attempt}",
                 name=f"{said(one)} · night {self.book.night.night_id}",
                 source=self.source,
@@ -239,7 +242,7 @@ class Night:
             self._follow(row)
             return
         self.failed += 1
-        again = row.attempt < MOST_ATTEMPTS
+        again = self.book.failures(row.item) + 1 < MOST_ATTEMPTS
         note = f"{kind.lower()}: {message}; " + (
             "the next night tries again" if again else f"failed {MOST_ATTEMPTS} times: look at its log"
         )
@@ -365,30 +368,13 @@ class Night:
         }
 
 
-def settled(study: Study, one: Candidate) -> Any:
-    """The settings of a candidate.
-
-    Raises
-    ------
-    UsageError
-        A field that the study does not have, or a value that it does not take.
-    """
+def _missing(study: Study, one: Candidate, home: Path) -> float:
+    """Units that a candidate lacks, over the units of its profile as it stands."""
     base = study.profiles[one.profile]
-    known = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    strange = [name for name in one.settings if name not in known]
-    if strange:
-        raise unknown("field", strange[0], known)
-    if not one.settings:
-        return base
-    try:
-        return TypeAdapter(type(base)).validate_python(known | dict(one.settings))
-    except ValidationError as error:
-        raise UsageError(f"{said(one)}: {error.errors()[0]['msg']}") from error
-
-
-def as_json(settings: Any) -> Any:
-    """Settings as a deployment's parameters."""
-    return TypeAdapter(type(settings)).dump_python(settings, mode="json", warnings=False)
+    planned = study.steps(changed(base, one.settings), home)
+    whole = study.steps(base, home) if one.settings else planned
+    units = sum(step.units for step in whole)
+    return sum(step.units - step.cached for step in planned) / units if units else 1.0
 
 
 def said(one: Candidate) -> str:

@@ -8,7 +8,6 @@ After it the decisions that it recorded are read, and what their routes name joi
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -21,12 +20,8 @@ from flows.night_run import Wishes, begin
 from flows.registry import find_study, studies
 from lab.errors import unknown
 from lab.home import resolve_home
-from lab.night_book import (
-    only_night,
-)
+from lab.night_book import only_night
 from lab.night_queue import budget_seconds
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,16 @@ OPEN = ("queued", "running", "left")
 """States of a candidate that a later night takes up."""
 UNFINISHED = ("budget", "crashed", "cancelled", "failed")
 """Ends of a night that the next one continues."""
+AT_DEADLINE = "stopped at the deadline"
+WITH_NIGHT = "stopped with its night"
+"""Notes of a candidate that was stopped; one that is left with another note and a time has failed."""
+CHAIN = """
+WITH RECURSIVE chain AS (
+    SELECT night_id, continues FROM night WHERE night_id = $night
+    UNION ALL SELECT night.night_id, night.continues FROM night JOIN chain ON night.night_id = chain.continues
+)
+"""
+"""A night and the unfinished ones that it continues."""
 
 
 @contextmanager
@@ -87,7 +97,7 @@ class NightBook:
             expected_seconds=None,
             expected_from=None,
             missing=None,
-            attempt=self._attempts(one.item),
+            attempt=self._launches(one.item),
             flow_run_id=None,
             run_id=None,
             started_at=None,
@@ -97,10 +107,21 @@ class NightBook:
         self.put(row)
         return True
 
-    def _attempts(self, item: str) -> int:
-        """How often the item was launched and failed before, in any night."""
+    def _launches(self, item: str) -> int:
+        """How often the item was launched since it was last done, in any night."""
+        return self._since_done("coalesce(max(attempt), 0)", item)
+
+    def failures(self, item: str) -> int:
+        """How often the item failed since it was last done, in any night."""
+        was_stopped = f"note IN ('{AT_DEADLINE}', '{WITH_NIGHT}')"
+        return self._since_done(f"count(*) FILTER (seconds IS NOT NULL AND NOT {was_stopped})", item)
+
+    def _since_done(self, counted: str, item: str) -> int:
         found = self.store.read(
-            "SELECT coalesce(max(attempt), 0) AS n FROM queue WHERE item = $item", {"item": item}
+            f"WITH known AS (SELECT queue.*, night.started_at AS night_began FROM queue JOIN night "
+            f"USING (night_id) WHERE item = $item) SELECT {counted} AS n FROM known WHERE night_began > "
+            "(SELECT coalesce(max(night_began) FILTER (state = 'done'), '-infinity') FROM known)",
+            {"item": item},
         )
         return int(found["n"][0])
 
@@ -188,22 +209,14 @@ def left_over(store: Store, night_id: str) -> list[QueueRow]:
 
 def chain_root(store: Store, night_id: str) -> str:
     """The first of the nights that a night continues, or itself."""
-    rows = store.read(
-        "WITH RECURSIVE chain AS (SELECT night_id, continues FROM night WHERE night_id = $night "
-        "UNION ALL SELECT night.night_id, night.continues FROM night JOIN chain ON "
-        "night.night_id = chain.continues) SELECT night_id FROM chain WHERE continues IS NULL",
-        {"night": night_id},
-    )
+    rows = store.read(f"{CHAIN} SELECT night_id FROM chain WHERE continues IS NULL", {"night": night_id})
     return night_id if rows.is_empty() else str(rows["night_id"][0])
 
 
 def done_in_chain(store: Store, night_id: str) -> set[str]:
     """Items that an unfinished night, or the unfinished ones it continued, had finished."""
     rows = store.read(
-        "WITH RECURSIVE chain AS (SELECT night_id, continues FROM night WHERE night_id = $night "
-        "UNION ALL SELECT night.night_id, night.continues FROM night JOIN chain ON "
-        "night.night_id = chain.continues) SELECT DISTINCT item FROM queue SEMI JOIN chain USING (night_id) "
-        "WHERE state = 'done'",
+        f"{CHAIN} SELECT DISTINCT item FROM queue SEMI JOIN chain USING (night_id) WHERE state = 'done'",
         {"night": night_id},
     )
     return set(rows["item"].to_list())
@@ -212,8 +225,8 @@ def done_in_chain(store: Store, night_id: str) -> set[str]:
 def past_runs(store: Store) -> list[Past]:
     """Finished runs of every night, for learning how long work takes."""
     rows = store.read(
-        "SELECT queue.study, queue.profile, environment.cpu, queue.missing, queue.seconds FROM queue "
-        "JOIN run USING (run_id) JOIN environment USING (environment_id) "
+        "SELECT queue.item, queue.study, queue.profile, environment.cpu, queue.missing, queue.seconds "
+        "FROM queue JOIN run USING (run_id) JOIN environment USING (environment_id) "
         "WHERE queue.state = 'done' AND queue.seconds IS NOT NULL AND queue.missing > 0"
     )
     return [Past(**row) for row in rows.iter_rows(named=True)]

@@ -62,11 +62,12 @@ class Candidate:
 class Past:
     """A finished run of the queue, for learning."""
 
+    item: str
     study: str
     profile: str
     cpu: str
     missing: float
-    """Share of its units that were not here when it began."""
+    """Units that were not here when it began, over the units of the profile as it stands."""
     seconds: float
 
 
@@ -82,23 +83,31 @@ class Prediction:
 def predicted(
     candidate: Candidate, *, missing: float, past: Sequence[Past], declared: float | None, cpu: str
 ) -> Prediction:
-    """Seconds of a candidate: what it costs from cold times the share that is missing, and its start.
+    """Seconds of a candidate: what its profile costs from cold, times what is missing, and its start.
 
-    From cold: the median over runs of the same study and profile on the same kind of processor that had
-    something to do, each divided by its missing share; else what the study declares.
+    From cold: the median over runs that had something to do, each divided by what was missing; of the same
+    candidate where there are any, else of the same study and profile, all on the same kind of processor.
+    Where there are none, what the study declares.
 
-    >>> run = Past(study="s", profile="p", cpu="c", missing=0.5, seconds=62.0)
+    Parameters
+    ----------
+    missing
+        Units that are not here yet, over the units of the profile as it stands: over 1 for more than that.
+
     >>> one = Candidate(study="s", profile="p", settings={}, why="plan")
+    >>> run = Past(item=one.item, study="s", profile="p", cpu="c", missing=0.5, seconds=62.0)
     >>> predicted(one, missing=1.0, past=[run], declared=None, cpu="c")
     Prediction(seconds=112.0, source='learnt from 1 runs')
     >>> predicted(one, missing=0.0, past=[], declared=300.0, cpu="c").seconds
     12.0
     """
-    known = [
-        max(0.0, one.seconds - START_SECONDS) / one.missing
+    alike = [
+        one
         for one in past
         if (one.study, one.profile, one.cpu) == (candidate.study, candidate.profile, cpu) and one.missing > 0
     ]
+    alike = [one for one in alike if one.item == candidate.item] or alike
+    known = [max(0.0, one.seconds - START_SECONDS) / one.missing for one in alike]
     if known:
         whole, source = median(known), f"learnt from {len(known)} runs"
     elif declared is not None:

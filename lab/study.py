@@ -49,9 +49,13 @@ class Study:
     """Flows its routes may name, built or not."""
     expected_seconds: Mapping[str, float] = field(default_factory=dict)
     """Profile -> wall time from cold on two cores, measured, where somebody has; nights learn better."""
-    parts: Callable[[Any], list[tuple[str, str, Mapping[str, Any]]]] | None = None
-    """Settings -> study, profile and changed settings of each part that a night runs by itself, in order."""
+    parts: Callable[[Any], list[Mapping[str, Any]]] | None = None
+    """Settings -> changed fields of each part that a night runs before the whole, in order."""
     only: Callable[[Any, str, str | None], Mapping[str, Any]] | None = None
     """(settings, name, folder of --out) -> `lines` to print, whether all `passed`: one part of the study."""
     strict_gates: tuple[str, ...] = ()
     """Gates that `ladder run --strict` asks to be DETECTED."""
+
+    def deployment(self, profile: str) -> str:
+        """Name of the deployment that runs a profile."""
+        return f"{self.name.replace('_', '-')}/{profile}"

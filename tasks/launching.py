@@ -8,14 +8,14 @@ same key gives the run that was made before, so a night killed after the launch 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,9 +26,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling, Crashed
 
-from lab.errors import UsageError, WorkError
-
-logger = logging.getLogger(__name__)
+from lab.errors import UsageError
 
 STOP_GRACE_SECONDS = 8.0
 """Between asking a run to end and killing it: less than the 15 s that a night may exceed its budget by."""
@@ -111,7 +109,7 @@ class Launched:
 
 
 @contextlib.contextmanager
-def client() -> Any:
+def client() -> Iterator[SyncPrefectClient]:
     """A client of the server that this process speaks to."""
     with get_client(sync_client=True) as api:
         yield api
@@ -194,9 +192,6 @@ def _executed(flow_run_id: str, name: str, log: Path, source: Path) -> Launched:
 
 def served(deployment: str, *, fresh_seconds: float = WORKER_FRESH_SECONDS) -> bool:
     """Whether a worker is at work on the deployment's pool."""
-    from prefect.client.schemas.filters import WorkerFilter
-    from prefect.types._datetime import now
-
     with client() as api:
         try:
             found = api.read_deployment_by_name(deployment)
@@ -206,20 +201,12 @@ def served(deployment: str, *, fresh_seconds: float = WORKER_FRESH_SECONDS) -> b
             ) from error
         if found.work_pool_name is None:
             return False
-        workers = _workers(api, found.work_pool_name, WorkerFilter)
+        now = datetime.now(UTC)
         return any(
             one.last_heartbeat_time is not None
-            and (now("UTC") - one.last_heartbeat_time).total_seconds() < fresh_seconds
-            for one in workers
+            and (now - one.last_heartbeat_time).total_seconds() < fresh_seconds
+            for one in api.read_workers_for_work_pool(found.work_pool_name)
         )
-
-
-def _workers(api: SyncPrefectClient, pool: str, worker_filter: Any) -> list[Any]:
-    reply = api._client.post(f"/work_pools/{pool}/workers/filter", json={})
-    reply.raise_for_status()
-    from prefect.client.schemas.objects import Worker
-
-    return [Worker.model_validate(one) for one in reply.json()]
 
 
 def _tail(log: Path) -> str:
@@ -228,16 +215,3 @@ def _tail(log: Path) -> str:
     except OSError:
         return "it left no log"
     return " | ".join(line.strip() for line in lines[-TAIL_LINES:])[-500:] or "it said nothing"
-
-
-def raise_for(state: tuple[str, str], name: str) -> None:
-    """Nothing for a completed run.
-
-    Raises
-    ------
-    WorkError
-        Else, with its state and what it said.
-    """
-    kind, said = state
-    if kind != "COMPLETED":
-        raise WorkError(f"{name} ended as {kind.lower()}: {said}")

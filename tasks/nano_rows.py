@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stats.state_probes import effective_rank, pc1_step
 
 from lab.fingerprint import fingerprint
 from lab.records import ArtifactRow, MetricRow, ReactionRow, Record, TrainLogRow
@@ -21,6 +20,7 @@ from models.nano_log import CHECKPOINT, LOG, STATE, Reaction, read_log
 from models.nano_texts import TextSource, corpus_of, describe
 from stats.regime_series import Occurrence, RunSeries
 from stats.rows import FloatArray
+from stats.state_probes import effective_rank, pc1_step
 from tasks.nano_training import NanoJob, run_facts
 
 NO_STATE = "the run has no self-state"

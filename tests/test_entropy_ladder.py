@@ -74,10 +74,15 @@ def last(result: dict[str, Any], gate: str) -> dict[str, dict[str, Any]]:
     return {row["model"]: row for row in result["decisions"] if row["gate"] == gate}
 
 
-def test_rungs_are_climbed_in_order_and_compared_after_correction(store: Store) -> None:
+def test_rungs_are_climbed_one_a_run_or_all_in_order_and_compared_after_correction(store: Store) -> None:
     with OllamaServer() as server:
+        first = run(replace(small(server.url), climb_to=1))
+        assert {row["model"] for row in first["decisions"]} == {MODELS[0]}
+        below = len(server.generations())
         result = run(small(server.url))
+        assert result["decisions"][: len(first["decisions"])] == first["decisions"]
         asked = len(server.generations())
+        assert 0 < below < asked
         again = run(small(server.url))
         assert len(server.generations()) == asked
     assert list(last(result, "climb")) == list(MODELS[:2])

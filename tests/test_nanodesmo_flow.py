@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,38 +14,8 @@ from deployments.settings import settings_for
 from flows.nanodesmo import STUDY, SUITES, nanodesmo, protocol
 from lab.errors import UsageError
 from tests.ladder_command import ask, ladder, shared_server, start, work_done
+from tests.nano_told import SMALL, regimes
 
-REGIMES = {
-    "regimes": [
-        {
-            "id": "bewilderment",
-            "channel": "target",
-            "mode": "random_targets",
-            "strength": 0.5,
-            "windows": [[20, 26], [42, 48]],
-        },
-        {
-            "id": "lr_heatwave",
-            "channel": "optim",
-            "mode": "lr_mult",
-            "strength": 10.0,
-            "windows": [[31, 37], [53, 59]],
-        },
-    ]
-}
-SMALL: dict[str, object] = {
-    "seeds": "0,1",
-    "width": 16,
-    "block": 16,
-    "batch": 8,
-    "steps": 64,
-    "warmup_steps": 10,
-    "state_dim": 8,
-    "before": 5,
-    "probe_every": 5,
-    "rotations": 199,
-    "permutations": 50,
-}
 COUNTS = """
 SELECT (SELECT count(*) FROM reaction) AS reactions, (SELECT count(*) FROM metric) AS metrics,
        (SELECT count(*) FROM test) AS tests, (SELECT count(*) FROM decision) AS decisions,
@@ -57,16 +26,6 @@ RUNS = """
 SELECT step.arm, step.seed, artifact.sha256 FROM step JOIN artifact USING (step_id)
 WHERE artifact.kind = 'checkpoint' ORDER BY ALL
 """
-
-
-def regimes(folder: Path, **changes: object) -> Path:
-    """A file of regimes, with changes to the first of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    told = json.loads(json.dumps(REGIMES))
-    told["regimes"][0] |= changes
-    file = folder / "regimes.json"
-    file.write_text(json.dumps(told))
-    return file
 
 
 def settings(folder: Path, **changes: object) -> list[str]:

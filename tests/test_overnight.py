@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
+import random
 import signal
 import subprocess
 import time
@@ -15,19 +18,23 @@ from typing import Any
 
 import psutil
 import pytest
+from prefect.states import Completed
 
+from deployments import register
+from deployments.service import client
 from flows.injection_gates import gates_at
-from flows.night_run import as_json, settled
 from flows.registry import studies
 from lab.fingerprint import canonical
 from lab.gates import Gate
 from lab.night_queue import Candidate, Past, Prediction, next_fitting, predicted
-from lab.records import NightRow, QueueRow
+from lab.records import QueueRow
+from lab.settings import as_json, changed
 from lab.store import Store
 from lab.study import Study
 from lab.tables import utc_now
 from tests.ladder_command import ask, copy_tree, ladder, shared_server, start
-from tests.test_nanodesmo_flow import SMALL, regimes
+from tests.nano_told import SMALL, regimes
+from tests.night_rows import NIGHT, QUEUED
 
 TINY = {**SMALL, "seeds": [0, 1]}
 QUEUE = "SELECT study, state, attempt, note, seconds FROM queue ORDER BY night_id, position"
@@ -39,48 +46,38 @@ SELECT (SELECT count(*) FROM reaction) AS reactions, (SELECT count(*) FROM metri
 DECIDED = "SELECT gate, verdict, sentence, evidence FROM decision ORDER BY gate"
 
 
-def left_by_a_night(home: Path, folder: Path, **changes: object) -> Path:
-    """A home in which an earlier night left one small candidate, and nothing else."""
+def asked(folder: Path, **changes: object) -> Candidate:
+    """One small candidate."""
     told = TINY | {"regimes": str(regimes(folder)), **changes}
-    one = Candidate(study="nanodesmo", profile="smoke", settings=told, why="a test")
+    return Candidate(study="nanodesmo", profile="smoke", settings=told, why="a test")
+
+
+def left_by_a_night(home: Path, *candidates: Candidate) -> Path:
+    """A home in which an earlier night left candidates, and nothing else."""
     home.mkdir(parents=True, exist_ok=True)
+    rows = [
+        replace(
+            QUEUED, night_id="earlier", item=one.item, position=i, study=one.study, profile=one.profile,
+            settings=canonical(dict(one.settings)), why=one.why, state="left", attempt=0, flow_run_id=None,
+            expected_seconds=None, expected_from=None, missing=None, run_id=None, started_at=None,
+            seconds=None,
+        )
+        for i, one in enumerate(candidates)
+    ]  # fmt: skip
     now = utc_now() - timedelta(days=1)
-    night = NightRow(
-        night_id="earlier",
-        profile="smoke",
-        budget_seconds=60.0,
-        started_at=now,
-        deadline=now,
-        ended_at=now,
-        state="budget",
-        continues=None,
-        process="elsewhere:1:1",
-        flow_run_id=None,
-        source=None,
-        note=None,
-    )
-    row = QueueRow(
-        night_id="earlier",
-        item=one.item,
-        position=0,
-        study=one.study,
-        profile=one.profile,
-        settings=canonical(told),
-        why=one.why,
-        decision_id=None,
-        state="left",
-        expected_seconds=None,
-        expected_from=None,
-        missing=None,
-        attempt=0,
-        flow_run_id=None,
-        run_id=None,
-        started_at=None,
-        seconds=None,
-        note=None,
-    )
-    Store(home).record([night, row])
+    earlier = replace(NIGHT, night_id="earlier", started_at=now, deadline=now, ended_at=now, note=None)
+    Store(home).record([earlier, *rows])
     return home
+
+
+@functools.cache
+def prepared_server() -> dict[str, str]:
+    """The tests' server, which knows every deployment; no worker serves them."""
+    url = shared_server()
+    with client(url) as api:
+        register.prepare_server(api)
+        register.register(studies().values(), api)
+    return {"PREFECT_API_URL": url}
 
 
 def night(*more: str) -> tuple[str, ...]:
@@ -107,7 +104,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home, with spaces and other letters, whose night ran its candidate while its code was edited."""
     folder = tmp_path_factory.mktemp("nächtlich und weit")
     tree = copy_tree(folder / "tree")
-    home = left_by_a_night(folder / "home", folder)
+    home = left_by_a_night(folder / "home", asked(folder))
     process = start(*night("--budget", "5m"), home=home, tree=tree)
     until(lambda: "/source" in ask(NIGHTS, home=home)[-1]["source"], process)
     for file in ("flows/nanodesmo.py", "models/nano_training.py", "tasks/worker.py"):
@@ -154,9 +151,9 @@ def test_the_run_of_a_night_has_the_night_as_its_parent(whole: Path) -> None:
 
 
 def test_a_second_night_learns_from_the_first_how_long_it_takes(whole: Path) -> None:
-    rows = ask("SELECT seconds, missing, study, profile, cpu FROM queue JOIN run USING (run_id, study, "
+    rows = ask("SELECT item, seconds, missing, study, profile, cpu FROM queue JOIN run USING (run_id, study, "
                "profile) JOIN environment USING (environment_id)", home=whole)  # fmt: skip
-    past = [Past(study=r["study"], profile=r["profile"], cpu=r["cpu"], missing=r["missing"],
+    past = [Past(item=r["item"], study=r["study"], profile=r["profile"], cpu=r["cpu"], missing=r["missing"],
                  seconds=r["seconds"]) for r in rows]  # fmt: skip
     one = Candidate(study="nanodesmo", profile="smoke", settings={}, why="a test")
     found = predicted(one, missing=1.0, past=past, declared=1e6, cpu=rows[0]["cpu"])
@@ -164,78 +161,95 @@ def test_a_second_night_learns_from_the_first_how_long_it_takes(whole: Path) -> 
     assert found.seconds == pytest.approx(rows[0]["seconds"], rel=0.05)
 
 
-def test_a_night_stops_on_time_with_a_step_in_flight_which_the_next_night_resumes(
+def test_a_stopped_and_a_killed_night_are_gone_on_with_and_end_as_if_nothing_had_been(
     whole: Path, tmp_path: Path
 ) -> None:
-    home = left_by_a_night(tmp_path / "home", tmp_path)
-    process = start(*night("--budget", "20s"), home=home)
-    until(lambda: bool(list(home.glob("nights/*/source/lab"))), process)
+    home = left_by_a_night(tmp_path / "home", asked(tmp_path))
+    first = start(*night("--budget", "20s"), home=home, extra=prepared_server())
+    until(lambda: bool(list(home.glob("nights/*/source/lab"))), first)
     begun = time.monotonic()
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 4, err
-    assert time.monotonic() - begun < 20.0 + 15.0
+    second = ladder(*night("--budget", "1m"), home=home, extra=prepared_server())
+    assert second.returncode == 2, second.stdout
+    assert f"(PID {first.pid})" in second.stderr
+    assert "a night runs already: night " in second.stderr
+    out, err = first.communicate(timeout=120)
+    assert first.returncode == 4, err
+    assert time.monotonic() - begun < 20.0 + 15.0  # on time, with a step in flight
     assert "stopped at the deadline" in out
     kept = runs_kept(home)
     assert kept > 0
     [row] = [row for row in ask(QUEUE, home=home) if row["attempt"] == 1]
     assert row["state"] == "left"
     assert [run["state"] for run in ask("SELECT state FROM run", home=home)] == ["cancelled"]
-    done = ladder(*night("--budget", "5m"), home=home, own_server=True)
-    assert done.returncode == 0, done.stderr
-    assert "1 done" in done.stdout
-    assert ask(FOUND, home=home) == ask(FOUND, home=whole)
-    assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
 
+    process = start(*night("--budget", "5m"), home=home, extra=prepared_server())
+    until(lambda: runs_kept(home) > kept, process)
+    others = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    _, alive = psutil.wait_procs(others, timeout=20)
+    assert alive == []  # its run dies with it
 
-def test_a_killed_night_takes_its_run_with_it_and_the_next_one_ends_as_if_nothing_had_been(
-    whole: Path, tmp_path: Path
-) -> None:
-    home = left_by_a_night(tmp_path / "home", tmp_path)
-    for kept in (3, 20):
-        process = start(*night("--budget", "5m"), home=home)
-        until(lambda kept=kept: runs_kept(home) >= kept, process)
-        others = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        _, alive = psutil.wait_procs(others, timeout=20)
-        assert alive == []
-    done = ladder(*night("--budget", "5m"), home=home, own_server=True)
+    done = ladder(*night("--budget", "5m"), home=home, extra=prepared_server())
     assert "1 done" in done.stdout, done.stderr
     states = [row["state"] for row in ask(NIGHTS, home=home)]
-    assert states == ["budget", "crashed", "crashed", "completed"]
+    assert states == ["budget", "budget", "crashed", "completed"]
     assert ask(FOUND, home=home) == ask(FOUND, home=whole)
     assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
 
 
-def test_a_second_night_refuses_and_names_the_first(tmp_path: Path) -> None:
-    home = left_by_a_night(tmp_path / "home", tmp_path)
-    first = start(*night("--budget", "5m"), home=home)
-    try:
-        until(lambda: bool(list(home.glob("nights/*/source/lab"))), first)
-        second = ladder(*night("--budget", "1m"), home=home, own_server=True)
-        assert second.returncode == 2, second.stdout
-        assert f"(PID {first.pid})" in second.stderr
-        assert "a night runs already: night " in second.stderr
-    finally:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.communicate()
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Path) -> None:
+    """Each falls somewhere in the night: before its run, in it, between the run's end and its row."""
+    draw = random.Random(8)
+    home = left_by_a_night(tmp_path / "home", asked(tmp_path))
+    for _ in range(20):
+        process = start(*night("--budget", "5m"), home=home, extra=prepared_server())
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=draw.uniform(4.0, 25.0))
+        others = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert psutil.wait_procs(others, timeout=20)[1] == []
+    ladder(*night("--budget", "5m"), home=home, extra=prepared_server())
+    assert ask(FOUND, home=home) == ask(FOUND, home=whole)
+    assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
 
 
-def test_a_run_that_fails_is_recorded_and_the_night_goes_on(tmp_path: Path) -> None:
+def test_a_run_that_ended_after_its_night_was_killed_is_not_run_again(tmp_path: Path) -> None:
+    one = asked(tmp_path)
+    home = left_by_a_night(tmp_path / "home", one)
+    store = Store(home)
+    [row] = [QueueRow(**row) for row in store.read("SELECT * FROM queue").to_dicts()]
+    with client(prepared_server()["PREFECT_API_URL"]) as api:
+        run = api.create_flow_run_from_deployment(
+            api.read_deployment_by_name("nanodesmo/smoke").id, idempotency_key=f"earlier/{one.item}/1"
+        )
+        api.set_flow_run_state(run.id, Completed(), force=True)
+        store.record([replace(row, state="running", attempt=1, flow_run_id=str(run.id))])
+        done = ladder(*night("--budget", "1m"), home=home, extra=prepared_server())
+        assert done.returncode == 0, done.stderr
+        [new] = [row for row in store.read("SELECT * FROM queue").to_dicts() if row["night_id"] != "earlier"]
+        assert (new["state"], new["attempt"], new["flow_run_id"]) == ("done", 1, str(run.id))
+        api.delete_flow_run(run.id)
+    assert ask("SELECT count(*) AS n FROM run", home=home) == [{"n": 0}]
+
+
+def test_a_run_that_fails_or_is_refused_is_recorded_and_the_night_goes_on(tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("short")
-    home = left_by_a_night(tmp_path / "home", tmp_path, corpus=str(short))
-    done = ladder(*night("--budget", "2m"), home=home, own_server=True)
+    absent = str(tmp_path / "absent.txt")
+    home = left_by_a_night(
+        tmp_path / "home", asked(tmp_path, corpus=absent), asked(tmp_path, corpus=str(short))
+    )
+    done = ladder(*night("--budget", "2m"), home=home, extra=prepared_server())
     assert done.returncode == 1, done.stdout
-    [row] = [row for row in ask(QUEUE, home=home) if row["note"]]
-    assert row["state"] == "left"
-    assert "needs 17 or more" in row["note"]
-    assert "the next night tries again" in row["note"]
-    missing = left_by_a_night(tmp_path / "other", tmp_path, corpus=str(tmp_path / "absent.txt"))
-    done = ladder(*night("--budget", "2m"), home=missing, own_server=True)
-    assert done.returncode == 1
-    [row] = [row for row in ask(QUEUE, home=missing) if row["note"]]
-    assert (row["state"], "absent.txt" in row["note"]) == ("refused", True)
+    refused, failed = [row for row in ask(QUEUE, home=home) if row["note"]]
+    assert (refused["state"], "absent.txt" in refused["note"]) == ("refused", True)
+    assert failed["state"] == "left"
+    assert "needs 17 or more" in failed["note"]
+    assert "the next night tries again" in failed["note"]
 
 
 def test_a_night_that_was_due_long_ago_starts_nothing() -> None:
@@ -275,23 +289,17 @@ def routes() -> list[tuple[str, str, str, str, str, dict[str, Any]]]:
 
 def test_every_route_to_a_flow_is_launched_and_taken_by_the_server() -> None:
     """Each is created as a run of its deployment, which the server checks against the flow's parameters."""
-    from deployments import register
-    from deployments.service import client
-
     assert len(routes()) >= 8
-    with client(shared_server()) as api:
-        register.prepare_server(api)
-        register.register(studies().values(), api)
-        for name, of, gate, verdict, flow, parameters in routes():
+    with client(prepared_server()["PREFECT_API_URL"]) as api:
+        for _, of, _, _, flow, parameters in routes():
             told = dict(parameters)
             study = studies()[flow]
             profile = str(told.pop("profile", of))
             if profile not in study.profiles:
                 continue  # the night says so and takes no such route
-            one = Candidate(study=flow, profile=profile, settings=told, why=f"{name} {gate} {verdict}")
-            deployment = api.read_deployment_by_name(f"{study.name.replace('_', '-')}/{profile}")
+            deployment = api.read_deployment_by_name(study.deployment(profile))
             run = api.create_flow_run_from_deployment(
-                deployment.id, parameters={"settings": as_json(settled(study, one))}
+                deployment.id, parameters={"settings": as_json(changed(study.profiles[profile], told))}
             )
             given = api.read_flow_run(run.id).parameters["settings"]
             assert {field: given[field] for field in told} == json.loads(json.dumps(told))
