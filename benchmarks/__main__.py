@@ -6,7 +6,18 @@ import os
 import subprocess
 import sys
 
-BENCHMARKS = ("analysis", "store", "sampler", "injection", "quantize", "losses", "arms", "heads", "nano")
+BENCHMARKS = (
+    "analysis",
+    "store",
+    "sampler",
+    "injection",
+    "quantize",
+    "losses",
+    "arms",
+    "heads",
+    "nano",
+    "night",
+)
 
 for name in BENCHMARKS:
     print(f"\n== {name}", flush=True)

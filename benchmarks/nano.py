@@ -28,7 +28,7 @@ from models.regimes import RegimePlan
 from tasks.killable import stop_all, worker
 
 STEPS, RUNS = 60, 5
-SEEDS, SEED_STEPS = 5, 300
+SEEDS, SEED_STEPS = 5, 1200
 GOAL_TOKENS, GOAL_SEEDS = 1.0, 2.7
 MATRIX = 1024
 
@@ -139,7 +139,7 @@ def main() -> None:
         ratios = []
         for run in range(3):
             stop_all()
-            wall(Path(root, f"warm{run}"), range(2))  # both workers have imported torch and hold the text
+            wall(Path(root, f"warm{run}"), range(3))  # workers have imported torch and hold the text
             one = wall(Path(root, f"one{run}"), range(10, 11))
             ratios.append(wall(Path(root, f"five{run}"), range(20, 20 + SEEDS)) / one)
         told(f"{SEEDS} seeds over one, wall (goal {GOAL_SEEDS:g})", ratios)

@@ -24,14 +24,24 @@ app = typer.Typer(
     name="ladder",
     help="Run studies of small language models, ask their gates, read what they found.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study, such as entropy_seeds")]
+
+def _studies(incomplete: str) -> list[str]:
+    """Names of studies for the shell, read off the files of `flows`: importing them takes seconds."""
+    folder = Path(__file__).resolve().parent.parent / "flows"
+    names = [file.stem for file in folder.glob("*.py") if "\nSTUDY = " in file.read_text(encoding="utf-8")]
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+StudyArgument = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="A study, such as entropy_seeds", autocompletion=_studies),
+]
 ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, fast, laptop or full")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one setting; repeatable")
@@ -47,9 +57,9 @@ def _open_home() -> Path:
     return home
 
 
-@app.command()
+@app.command(epilog="Example: ladder plan entropy_seeds --profile laptop")
 def plan(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]")] = None,
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", autocompletion=_studies)] = None,
     profile: ProfileOption = "smoke",
     assignments: SetOption = None,
 ) -> None:
@@ -60,7 +70,7 @@ def plan(
     studies_cli.show_plan(home, study, profile, assignments or [])
 
 
-@app.command()
+@app.command(epilog="Example: ladder run entropy_seeds --set samples=20")
 def run(
     study: StudyArgument,
     profile: ProfileOption = "smoke",
@@ -91,7 +101,7 @@ def run(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog="Example: ladder night --budget 8h --profile fast")
 def night(
     budget: Annotated[str, typer.Option("--budget", help="How long it may take: 8h, 90m, 45s")] = "8h",
     profile: ProfileOption = "smoke",
@@ -106,10 +116,7 @@ def night(
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Run every study within a budget, each followed to where its gates lead; go on where the last one ended.
-
-    Example: ladder night --budget 8h --profile fast
-    """
+    """Run every study within a budget and follow its gates; go on where the last night ended."""
     from lab.night_queue import budget_seconds
 
     budget_seconds(budget)  # before a server is started
@@ -134,7 +141,7 @@ def night(
     raise typer.Exit(code)
 
 
-@app.command("import")
+@app.command("import", epilog="Example: ladder import old_results.json")
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Results of earlier scripts")],
     as_json: JsonOption = False,
@@ -150,9 +157,11 @@ def import_(
     import_cli.import_files(files, server=temporary_server.start(home), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog="Example: ladder gates entropy_seeds")
 def gates(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Only this one")] = None,
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Only this one", autocompletion=_studies)
+    ] = None,
     why: Annotated[
         str | None, typer.Option("--why", metavar="ID", help="Compute one stored decision again")
     ] = None,
@@ -170,7 +179,7 @@ def gates(
         raise typer.Exit(studies_cli.explain_decision(home, study, why))
 
 
-@app.command()
+@app.command(epilog="Example: ladder freeze entropy_seeds --set alpha=0.01")
 def freeze(study: StudyArgument, profile: ProfileOption = "smoke", assignments: SetOption = None) -> None:
     """Make a plan the declared one: decisions under it are no longer exploratory."""
     home = _open_home()
@@ -179,7 +188,7 @@ def freeze(study: StudyArgument, profile: ProfileOption = "smoke", assignments: 
     studies_cli.freeze_plan(home, study, profile, assignments or [])
 
 
-@app.command()
+@app.command(epilog="Example: ladder sql 'SELECT * FROM decision_path' --format csv")
 def sql(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT; try: SELECT * FROM dictionary")],
     format_: Annotated[
@@ -194,7 +203,7 @@ def sql(
     answers.write(answer, format_, out)
 
 
-@app.command()
+@app.command(epilog="Example: ladder report --out night.html")
 def report(out: OutOption = None) -> None:
     """Write the report: one page with every verdict, figure and query, readable offline."""
     home = resolve_home()
@@ -203,9 +212,11 @@ def report(out: OutOption = None) -> None:
     typer.echo(str(write_report(Store(home), out or home / "report.html")))
 
 
-@app.command()
+@app.command(epilog="Example: ladder figures nanodesmo --format png")
 def figures(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Only this one")] = None,
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Only this one", autocompletion=_studies)
+    ] = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="svg, png or html; repeatable")
     ] = None,
@@ -219,9 +230,11 @@ def figures(
         typer.echo(str(path))
 
 
-@app.command()
+@app.command(epilog="Example: ladder verify nanodesmo")
 def verify(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Only this one")] = None,
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Only this one", autocompletion=_studies)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check what the last run of a study left: run, gates, files, figures; a line each, exit 1 if one fails.
@@ -233,13 +246,13 @@ def verify(
     raise typer.Exit(verify_cli.verify(resolve_home(), study, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog="Example: ladder snapshot")
 def snapshot() -> None:
     """Publish a copy of the results that may be queried while the night writes."""
     typer.echo(str(Store(resolve_home()).snapshot()))
 
 
-@app.command()
+@app.command(epilog="Example: ladder drain")
 def drain() -> None:
     """Bring rows that wait in the outbox into the database."""
     found = Store(resolve_home()).drain(wait_seconds=10.0)
@@ -250,7 +263,7 @@ def drain() -> None:
         raise OSError(found.problem)
 
 
-@app.command()
+@app.command(epilog="Example: ladder doctor")
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine can run now, and the fix for what it cannot."""
     home = _open_home()
@@ -259,7 +272,7 @@ def doctor(as_json: JsonOption = False) -> None:
     raise typer.Exit(services_cli.show_doctor(home, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog="Example: ladder up --port 4201")
 def up(port: Annotated[int | None, typer.Option(help="Of the server; 4200 or a free one")] = None) -> None:
     """Start server, work pool and worker, and register every deployment."""
     home = _open_home()
@@ -268,7 +281,7 @@ def up(port: Annotated[int | None, typer.Option(help="Of the server; 4200 or a f
     services_cli.up(home, port)
 
 
-@app.command()
+@app.command(epilog="Example: ladder down")
 def down() -> None:
     """Stop what `ladder up` started."""
     home = _open_home()
@@ -277,7 +290,7 @@ def down() -> None:
     raise typer.Exit(services_cli.down(home))
 
 
-@app.command()
+@app.command(epilog="Example: ladder status --json")
 def status(as_json: JsonOption = False) -> None:
     """Say what runs: server, worker, deployments, runs, the database's holder."""
     home = _open_home()
@@ -286,7 +299,7 @@ def status(as_json: JsonOption = False) -> None:
     services_cli.show_status(home, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog='Example: eval "$(ladder env)"')
 def env() -> None:
     """Print exports for a shell, so that plain `prefect` speaks to this home: eval "$(ladder env)"."""
     typer.echo(environment.shell_exports(resolve_home()))

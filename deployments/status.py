@@ -157,7 +157,7 @@ def _ask_server(url: str) -> tuple[tuple[DeploymentStatus, ...], tuple[RunStatus
         deployments = tuple(
             DeploymentStatus(
                 name=names[found.id],
-                schedules=tuple(_schedule(entry) for entry in found.schedules if entry.active),
+                schedules=tuple(_schedule(entry) for entry in found.schedules),
                 paused=bool(found.paused),
             )
             for found in sorted(registered, key=lambda found: names[found.id])
@@ -186,8 +186,8 @@ def _seconds(run: Any) -> float | None:
 
 
 def _schedule(entry: Any) -> str:
-    schedule = entry.schedule
+    schedule, off = entry.schedule, "" if entry.active else ", off"
     for kind in ("cron", "rrule", "interval"):
         if getattr(schedule, kind, None) is not None:
-            return f"{kind} {getattr(schedule, kind)} {getattr(schedule, 'timezone', None) or 'UTC'}"
-    return str(schedule)
+            return f"{kind} {getattr(schedule, kind)} {getattr(schedule, 'timezone', None) or 'UTC'}{off}"
+    return f"{schedule}{off}"

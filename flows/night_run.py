@@ -42,11 +42,14 @@ from lab.store import Store, StoreLockedError
 from lab.study import Study
 from models.backends import BackendError
 from tasks.launching import Launched, launch, served
+from tasks.night_children import Children
 
 logger = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
 """A candidate that failed so often, and was not done since, is not left for the next night."""
+PART = "a part of it"
+"""Why a part of a study is run: before the whole, which goes over all parts again."""
 END_SECONDS = 3.0
 """Kept for the report and the last rows."""
 
@@ -81,7 +84,8 @@ def begin(home: Path, wishes: Wishes, *, budget_seconds: float) -> Night:
     )
     book.store.record([book.night])
     root = chain_root(book.store, book.night.night_id)
-    night = Night(home=home, wishes=wishes, book=book, source=source, root=root)
+    children = Children(source, home / "logs")
+    night = Night(home=home, wishes=wishes, book=book, source=source, root=root, children=children)
     night.fill()
     return night
 
@@ -96,6 +100,7 @@ class Night:
     source: Path
     root: str
     """The first of the nights that this one continues."""
+    children: Children
     failed: int = 0
     refused: int = 0
 
@@ -155,7 +160,7 @@ class Night:
             self._launch(*found)
 
     def _predicted(self, one: Candidate) -> Prediction | None:
-        """How long a candidate will take; None for one that is refused: it says so and leaves the queue."""
+        """How long a candidate will take; None for one that need not or cannot run: it leaves the queue."""
         row = self.book.rows[one.item]
         if row.expected_seconds is not None and row.expected_from is not None:
             return Prediction(seconds=row.expected_seconds, source=row.expected_from)
@@ -166,6 +171,9 @@ class Night:
             self.refused += 1
             self.book.put(replace(row, state="refused", note=str(error)))
             logger.warning("%s: %s", said(one), error)
+            return None
+        if missing <= 0.0 and row.why.startswith(PART):
+            self.book.put(replace(row, state="done", seconds=0.0, missing=0.0, note="it is here already"))
             return None
         found = predicted(
             one,
@@ -222,7 +230,7 @@ class Night:
                 name=f"{said(one)} · night {self.book.night.night_id}",
                 source=self.source,
                 home=self.home,
-                served=served(deployment),
+                children=None if served(deployment) else self.children,
             )
             if not under_way.was_lost:
                 break
@@ -239,14 +247,13 @@ class Night:
         row = replace(row, seconds=spent, run_id=run_id, note=message[:500] or None)
         if kind == "COMPLETED":
             self.book.put(replace(row, state="done"))
-            self._follow(row)
+            self._follow(row, was_heard=under_way.child is not None)
             return
         self.failed += 1
         again = self.book.failures(row.item) + 1 < MOST_ATTEMPTS
-        note = f"{kind.lower()}: {message}; " + (
-            "the next night tries again" if again else f"failed {MOST_ATTEMPTS} times: look at its log"
-        )
-        self.book.put(replace(row, state="left" if again else "failed", note=note[:500]))
+        then = "the next night tries again" if again else f"failed {MOST_ATTEMPTS} times"
+        note = f"{kind.lower()}: {message[:300]}; {then}; its log is {under_way.log.relative_to(self.home)}"
+        self.book.put(replace(row, state="left" if again else "failed", note=note))
         logger.warning("%s: %s", row.study, note)
 
     def _run_of(self, flow_run_id: str) -> str | None:
@@ -256,10 +263,11 @@ class Night:
         )
         return None if rows.is_empty() else str(rows["run_id"][0])
 
-    def _follow(self, row: QueueRow) -> None:
-        """Say what the run decided, and queue the flows that its decisions name, each once."""
+    def _follow(self, row: QueueRow, *, was_heard: bool) -> None:
+        """Say what the run decided if nobody heard it, and queue what its decisions name, each once."""
         for decision in self._decisions(row):
-            logger.info("  %s %s: %s", decision["verdict"], decision["gate"], decision["sentence"])
+            if not was_heard:
+                logger.info("  %s: %s. %s", decision["gate"], decision["verdict"], decision["sentence"])
             name = str(decision["next"]).replace("-", "_")
             if name not in studies():
                 continue
@@ -318,6 +326,7 @@ class Night:
 
     def end(self, state: str, note: str | None) -> None:
         """Close the night, publish the results, write the report; a cancelled one has no time."""
+        self.children.close()
         self.book.close(state, note)
         if state == "cancelled":  # Prefect kills it 30 s after telling it to end
             return

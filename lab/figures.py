@@ -6,6 +6,7 @@ vl-convert take a second to import, so they are imported when the first chart is
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import os
@@ -276,6 +277,8 @@ def save_figure(
 ) -> list[Path]:
     """Write the chart in each format and `<name>.json`; each file is replaced in one step.
 
+    A format whose file was drawn from the same specification, and is whole, stays as it is.
+
     Parameters
     ----------
     query, frame
@@ -301,11 +304,41 @@ def save_figure(
         if kind not in makers:
             raise unknown("format", kind, makers)
     spec = specification(chart)
-    trace = {"figure": name, "commit": commit, "query": query, "rows": frame.to_dicts()}
-    bodies = {kind: makers[kind](spec) for kind in formats}
-    bodies["json"] = json.dumps(trace, ensure_ascii=False, indent=1, default=str).encode()
+    drawn_from = hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
     directory.mkdir(parents=True, exist_ok=True)
-    return [_replace(directory / f"{name}.{kind}", body) for kind, body in bodies.items()]
+    files = _whole_files(directory, name, drawn_from)
+    for kind in formats:
+        if kind not in files:
+            body = makers[kind](spec)
+            _replace(directory / f"{name}.{kind}", body)
+            files[kind] = hashlib.sha256(body).hexdigest()
+    trace = {
+        "figure": name,
+        "commit": commit,
+        "query": query,
+        "rows": frame.to_dicts(),
+        "drawn_from": drawn_from,
+        "files": dict(sorted(files.items())),
+    }
+    body = json.dumps(trace, ensure_ascii=False, indent=1, default=str).encode()
+    _replace(directory / f"{name}.json", body)
+    return [directory / f"{name}.{kind}" for kind in (*formats, "json")]
+
+
+def _whole_files(directory: Path, name: str, drawn_from: str) -> dict[str, str]:
+    """Format -> SHA-256 of the files that were drawn from a specification and are whole."""
+    try:
+        trace = json.loads((directory / f"{name}.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(trace, dict) or trace.get("drawn_from") != drawn_from:
+        return {}
+    found = {}
+    for kind, digest in trace.get("files", {}).items():
+        file = directory / f"{name}.{kind}"
+        if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == digest:
+            found[str(kind)] = str(digest)
+    return found
 
 
 def _svg(spec: dict[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ from lab.products import Products
 from lab.records import GenerationRow
 from models.backends import Backend, Job, Output, Sampling, is_transient
 from models.opening import open_backend
+from tasks.accelerator import accelerator
 from tasks.seed_cells import Sample
 from tasks.shell import RETRY_DELAYS_SECONDS, can_differ, product_key
 
@@ -97,7 +98,10 @@ def generate_batch(home: Path, model: Model, samples: Sequence[Sample]) -> dict[
     texts = Products(home, KIND)
     wanted = missing(home, samples)
     jobs = [_job(sample) for sample in wanted]
-    outputs = opened(model, home).generate(jobs) if jobs else []
+    outputs: Sequence[Output] = []
+    if jobs:
+        with accelerator():
+            outputs = opened(model, home).generate(jobs)
     failures: dict[str, dict[str, Any]] = {}
     for sample, output in zip(wanted, outputs, strict=True):
         body = asdict(output) | {"order_index": sample.order_index}

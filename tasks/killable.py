@@ -2,8 +2,8 @@
 
 Prefect's own timeouts do not interrupt a blocking call in a worker thread. A `Worker` is a process that stays
 for the next call, so that importing torch and loading a model are paid once; after a limit was exceeded or a
-crash it is replaced. As many run as there are processor cores, each with one thread: sums are then the
-same whatever the machine.
+crash it is replaced. As many run as there are processor cores (`tasks.slots`), each with one thread: sums are
+then the same whatever the machine.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lab.errors import TimeLimitError, WorkError
+from tasks.slots import Slots
 
 ALARM_SLACK_SECONDS = 30.0
 """The worker's own alarm comes this much after the caller's limit, in case the caller is stopped."""
@@ -146,7 +147,7 @@ class Worker:
         os.close(self._answers)
 
 
-_slots = threading.BoundedSemaphore(os.cpu_count() or 1)
+_slots = Slots(os.cpu_count() or 1)
 _lock = threading.Lock()
 _idle: list[Worker] = []
 _busy: set[Worker] = set()
@@ -156,7 +157,7 @@ _stops = 0
 
 @contextlib.contextmanager
 def worker(near: str = "") -> Iterator[Worker]:
-    """A process for some calls; waits while as many are busy as there are cores.
+    """A process for some calls; waits while as many are busy as `tasks.slots` lets run at once.
 
     Parameters
     ----------
@@ -169,7 +170,7 @@ def worker(near: str = "") -> Iterator[Worker]:
         Everything was stopped while this waited.
     """
     asked = _stops
-    with _slots:
+    with _slots.held():
         with _lock:
             if asked != _stops:
                 raise WorkError("stopped with its run, before it began")

@@ -8,10 +8,9 @@ same key gives the run that was made before, so a night killed after the launch 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
+import logging
+import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
@@ -27,13 +27,22 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling, Crashed
 
 from lab.errors import UsageError
+from tasks.night_children import Child, Children
+
+logger = logging.getLogger(__name__)
 
 STOP_GRACE_SECONDS = 8.0
 """Between asking a run to end and killing it: less than the 15 s that a night may exceed its budget by."""
 TAIL_LINES = 5
 LAST_EVENTS_SECONDS = 15.0
+PROGRESS_EVERY_SECONDS = 20.0
+"""Between two lines of progress that a night passes on."""
+SERVER_PATIENCE_SECONDS = 120.0
+"""How long a server that does not answer, as one that is restarted, is waited for."""
 WORKER_FRESH_SECONDS = 90.0
 """A worker that was heard of within this is taken to be at work; it says so every 30 s."""
+_LINE = re.compile(r"\d\d:\d\d:\d\d  (.+)")
+"""A line of the lab's own in a run's log (`tasks.night_child`)."""
 
 
 @dataclass
@@ -43,9 +52,11 @@ class Launched:
     flow_run_id: str
     name: str
     log: Path
-    process: subprocess.Popen[bytes] | None
+    child: Child | None
     """None: a worker has it."""
-    owner_end: int = -1
+    told: int = 0
+    """Bytes of the log that were passed on."""
+    last_progress: float = 0.0
     was_lost: bool = False
     """Whether the key gave a run that had ended without being done, or that nobody works on."""
 
@@ -55,57 +66,84 @@ class Launched:
             found = api.read_flow_run(UUID(self.flow_run_id))
             if found.state is not None and found.state.is_final():
                 return found.state.type.value, found.state.message or ""
-            if self.process is None or self.process.poll() is None:
+            if self.child is None or self.child.process.poll() is None:
                 return None
-            why = f"its process ended with code {self.process.returncode}: {_tail(self.log)}"
+            why = f"its process ended with code {self.child.process.returncode}: {_tail(self.log)}"
             api.set_flow_run_state(UUID(self.flow_run_id), Crashed(message=why), force=True)
             return "CRASHED", why
 
     def wait(self, deadline: float) -> tuple[str, str] | None:
-        """The final state; None when `time.monotonic()` reaches the deadline first."""
+        """The final state; None when `time.monotonic()` reaches the deadline first.
+
+        Raises
+        ------
+        httpx.TransportError
+            The server has not answered for `SERVER_PATIENCE_SECONDS`.
+        """
         pause = 0.2
-        while (found := self.state()) is None:
+        heard = time.monotonic()
+        while True:
+            try:
+                found = self.state()
+                heard = time.monotonic()
+            except httpx.TransportError:
+                found = None
+                if time.monotonic() - heard > SERVER_PATIENCE_SECONDS:
+                    raise
+            self._tell()
+            if found is not None:
+                break
             left = deadline - time.monotonic()
             if left <= 0.0:
                 return None
-            time.sleep(min(left, pause))
+            self._pause(min(left, pause))
             pause = min(2.0, 1.2 * pause)
-        if self.process is not None:  # its last events are still being handed over
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=LAST_EVENTS_SECONDS)
-        self.let_go()
+        if self.child is not None:  # its last events are still being handed over
+            self._pause(LAST_EVENTS_SECONDS)
+            self._tell()
+            self.child.let_go()
         return found
+
+    def _pause(self, seconds: float) -> None:
+        """Wait so long, or until the run's process ends."""
+        if self.child is None:
+            time.sleep(seconds)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.child.process.wait(timeout=seconds)
+
+    def _tell(self) -> None:
+        """Pass on the lines that the run's process wrote since; those of progress now and then only."""
+        if self.child is None:
+            return
+        with self.log.open("rb") as file:
+            file.seek(self.told)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self.told += len(whole)
+        for line in whole.decode("utf-8", "replace").splitlines():
+            said = _LINE.fullmatch(line)
+            if said is None:
+                continue
+            if said[1].endswith(" s left"):
+                if time.monotonic() - self.last_progress < PROGRESS_EVERY_SECONDS:
+                    continue
+                self.last_progress = time.monotonic()
+            logger.info("  %s", said[1])
 
     def stop(self, why: str) -> None:
         """End the run: it is asked first, then killed; its page says why, and what is done stays done."""
         identity = UUID(self.flow_run_id)
         with client() as api:
-            if self.process is None:
+            if self.child is None:
                 api.set_flow_run_state(identity, Cancelling(message=why), force=True)
                 deadline = time.monotonic() + STOP_GRACE_SECONDS
                 while self.state() is None and time.monotonic() < deadline:
                     time.sleep(0.2)
             else:
-                self._end_process()
+                self.child.end(STOP_GRACE_SECONDS)
+                self.child.let_go()
             api.set_flow_run_state(identity, Cancelled(message=why), force=True)
-        self.let_go()
-
-    def _end_process(self) -> None:
-        assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGINT)
-        try:
-            self.process.wait(timeout=STOP_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-    def let_go(self) -> None:
-        """Close the pipe whose end tells the child that its night is gone."""
-        if self.owner_end >= 0:
-            os.close(self.owner_end)
-            self.owner_end = -1
 
 
 @contextlib.contextmanager
@@ -123,7 +161,7 @@ def launch(
     name: str,
     source: Path,
     home: Path,
-    served: bool,
+    children: Children | None,
 ) -> Launched:
     """Start a deployment's run as a subflow of the calling flow.
 
@@ -135,8 +173,8 @@ def launch(
         Idempotency key.
     source
         Folder of the packages that the run imports.
-    served
-        Whether a worker will take it.
+    children
+        Whose next one executes it; None where a worker will take it.
 
     Raises
     ------
@@ -159,35 +197,20 @@ def launch(
         ) from error
     assert isinstance(run, FlowRun)
     log = home / "logs" / f"night-{key.replace('/', '-')}.log"
-    under_way = Launched(flow_run_id=str(run.id), name=name, log=log, process=None)
+    under_way = Launched(flow_run_id=str(run.id), name=name, log=log, child=None)
     state = run.state
     if state is not None and state.is_final():
         return replace(under_way, was_lost=not state.is_completed())
-    if served:
+    if children is None:
         return under_way
     if state is not None and not state.is_scheduled():  # of an earlier night, whose runs died with it
         with client() as api:
             api.set_flow_run_state(run.id, Crashed(message="its night is gone"), force=True)
         return replace(under_way, was_lost=True)
-    return _executed(str(run.id), name, log, source)
-
-
-def _executed(flow_run_id: str, name: str, log: Path, source: Path) -> Launched:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    read_end, owner_end = os.pipe()
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.night_child", str(read_end), flow_run_id],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            pass_fds=(read_end,),
-            start_new_session=True,
-            cwd=source,
-            env={**os.environ, "PYTHONPATH": str(source)},
-        )
-    os.close(read_end)
-    return Launched(flow_run_id=flow_run_id, name=name, log=log, process=process, owner_end=owner_end)
+    child = children.take()
+    child.execute(str(run.id), log)
+    children.prepare()
+    return replace(under_way, child=child)
 
 
 def served(deployment: str, *, fresh_seconds: float = WORKER_FRESH_SECONDS) -> bool:

@@ -1,24 +1,44 @@
-"""One run of a night in a process of its own: `python -m tasks.night_child OWNER_FD FLOW_RUN_ID`.
+"""One run of a night in a process of its own: `python -m tasks.night_child OWNER_FD`.
 
-It executes a flow run as a worker would. When its night dies, however that happens, the pipe they share
-closes and this process ends with all it started, so that no run goes on that no night knows of.
+It imports what runs need, reads from standard input which run is its own, and executes it as a worker would.
+When its night dies, however that happens, the pipe they share closes and this process ends with all it
+started, so that no run goes on that no night knows of.
 """
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
 import runpy
 import signal
 import sys
 import threading
 
+BEFOREHAND = ("prefect.flow_engine", "prefect.task_runners", "flows.registry", "lab.report", "torch")
+
 
 def main() -> None:
     """Execute the run that is named."""
-    owner, flow_run_id = int(sys.argv[1]), sys.argv[2]
-    threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    _keep_lines()
+    for name in BEFOREHAND:
+        importlib.import_module(name)
+    importlib.import_module("flows.registry").studies()
+    flow_run_id = sys.stdin.readline().strip()
+    if not flow_run_id:  # the night needed no other run
+        return
     sys.argv = ["prefect.engine", flow_run_id]
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+
+
+def _keep_lines() -> None:
+    """The lab's own lines go to the run's log file too, which is this process's standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    for name in ("tasks", "flows"):
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def _end_with(owner: int) -> None:

@@ -23,6 +23,7 @@ from models.lora_recipe import Evaluation, LoraRecipe
 from models.mistral_base import BaseSpec, load_trained
 from models.spectra import ModuleAudit, audit_from
 from models.task_items import TaskSource
+from tasks.accelerator import accelerator
 from tasks.killable import worker
 from tasks.progress import Progress
 from tasks.shell import product_key
@@ -219,7 +220,7 @@ def train_arm(home: str, what: str, job: ArmJob, seconds: float, key: str) -> st
         "directory": str(place),
         "base_digest": job.base.digest,
     }
-    with worker(near=job.base.where) as process:
+    with accelerator(), worker(near=job.base.where) as process:
         progress = Progress(f"train {what}, steps", job.recipe.steps, every_seconds=20.0)
         progress.start()
         told = process.call(
@@ -293,7 +294,7 @@ def evaluate(home: str, what: str, exam: Exam, seconds: float, key: str) -> str:
             "evaluation": asdict(exam.evaluation),
             "base_digest": exam.base.digest,
         }
-        with worker(near=exam.base.where) as process:
+        with accelerator(), worker(near=exam.base.where) as process:
             started = time.perf_counter()
             told = process.call("models.rank_jobs:evaluate", arguments, seconds=seconds, report=_unheard)
         products.write(key, {**told, "seconds": time.perf_counter() - started})

@@ -60,28 +60,43 @@ def start(*arguments: str, home: Path, tree: Path = ROOT, **other: Any) -> subpr
 def shared_server() -> str:
     """Address of one Prefect server for the runs of this process; starting one a run costs 6 CPU s."""
     folder = tempfile.mkdtemp(prefix="prefect-")
+    port = free_port()
+    server = start_server(Path(folder), port)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.wait)
+    atexit.register(server.terminate)  # the last one registered goes first
+    return server_url(port)
+
+
+def free_port() -> int:
+    """One that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def server_url(port: int) -> str:
+    """Of a Prefect server here."""
+    return f"http://127.0.0.1:{port}/api"
+
+
+def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """A Prefect server that keeps its database in a folder, once it answers."""
     server = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        env=environment(Path(folder))
-        | {"PREFECT_HOME": folder, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        env=environment(folder)
+        | {"PREFECT_HOME": str(folder), "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
            "PREFECT_UI_ENABLED": "0"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(server.wait)
-    atexit.register(server.terminate)  # the last one registered goes first
-    url = f"http://127.0.0.1:{port}/api"
     deadline = time.monotonic() + 120.0
-    while not answers(url, timeout_seconds=1.0):
+    while not answers(server_url(port), timeout_seconds=1.0):
         if server.poll() is not None or time.monotonic() > deadline:
-            raise ChildProcessError(f"the Prefect server of the tests did not answer at {url}")
+            raise ChildProcessError(f"the Prefect server of the tests did not answer at {server_url(port)}")
         time.sleep(0.1)
-    return url
+    return server
 
 
 def ladder(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.main import get_command
 
 from deployments import cli
+from flows.registry import studies
 from lab.records import MetricRow
 from lab.store import Store
 from tests.small_study import record_study
@@ -157,3 +160,32 @@ def test_a_report_of_an_empty_home_says_what_to_run(
     code, out, _ = said(monkeypatch, capsys, "report")
     assert code == 0
     assert "ladder run" in Path(out.strip()).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(get_command(cli.app).commands))  # type: ignore[attr-defined]
+def test_help_says_what_a_command_does_with_an_example(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = said(monkeypatch, capsys, name, "--help")
+    assert code == 0
+    assert "Example: " in out
+    assert f"ladder {name}" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_shell_completes_commands_and_studies() -> None:
+    def offered(line: str) -> list[str]:
+        told = {
+            "_LADDER_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split()) - 1),
+        }
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ladder")], env=os.environ | told, capture_output=True, text=True
+        )
+        return done.stdout.split()
+
+    assert offered("ladder ni") == ["night"]
+    assert offered("ladder run entropy_s") == ["entropy_seeds"]
+    assert {name for letter in "deimns" for name in offered(f"ladder plan {letter}")} == set(studies())

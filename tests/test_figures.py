@@ -155,6 +155,24 @@ def test_a_saved_figure_carries_query_rows_and_commit(tmp_path: Path) -> None:
     assert not list((tmp_path / "f").glob("*.tmp"))
 
 
+def test_a_figure_of_the_same_rows_is_not_drawn_again_unless_its_file_was_touched(tmp_path: Path) -> None:
+    frame = contrasts()
+
+    def save(shown: pl.DataFrame) -> int:
+        chart = figures.forest(shown)
+        told = {"query": "SELECT 1", "frame": shown, "commit": None}
+        [file, _] = figures.save_figure(chart, tmp_path, "forest", formats=("svg",), **told)
+        return file.stat().st_mtime_ns
+
+    drawn = save(frame)
+    assert save(frame) == drawn
+    (tmp_path / "forest.svg").write_bytes(b"<svg/>")
+    again = save(frame)
+    assert (tmp_path / "forest.svg").read_bytes() != b"<svg/>"
+    assert save(frame) == again
+    assert save(frame.head(1)) != again
+
+
 def test_a_saved_page_needs_no_network_and_an_unknown_format_writes_nothing(tmp_path: Path) -> None:
     frame = contrasts()
     kind: dict[str, Any] = {"query": "q", "frame": frame, "commit": None}

@@ -32,7 +32,16 @@ from lab.settings import as_json, changed
 from lab.store import Store
 from lab.study import Study
 from lab.tables import utc_now
-from tests.ladder_command import ask, copy_tree, ladder, shared_server, start
+from tests.ladder_command import (
+    ask,
+    copy_tree,
+    free_port,
+    ladder,
+    server_url,
+    shared_server,
+    start,
+    start_server,
+)
 from tests.nano_told import SMALL, regimes
 from tests.night_rows import NIGHT, QUEUED
 
@@ -73,7 +82,11 @@ def left_by_a_night(home: Path, *candidates: Candidate) -> Path:
 @functools.cache
 def prepared_server() -> dict[str, str]:
     """The tests' server, which knows every deployment; no worker serves them."""
-    url = shared_server()
+    return prepared(shared_server())
+
+
+def prepared(url: str) -> dict[str, str]:
+    """A server that knows every deployment from now on."""
     with client(url) as api:
         register.prepare_server(api)
         register.register(studies().values(), api)
@@ -234,6 +247,27 @@ def test_a_run_that_ended_after_its_night_was_killed_is_not_run_again(tmp_path: 
         assert (new["state"], new["attempt"], new["flow_run_id"]) == ("done", 1, str(run.id))
         api.delete_flow_run(run.id)
     assert ask("SELECT count(*) AS n FROM run", home=home) == [{"n": 0}]
+
+
+def test_a_server_restarted_in_the_middle_of_a_night_is_waited_for(whole: Path, tmp_path: Path) -> None:
+    home = left_by_a_night(tmp_path / "home", asked(tmp_path))
+    port = free_port()
+    server = start_server(tmp_path / "prefect", port)
+    try:
+        process = start(*night("--budget", "5m"), home=home, extra=prepared(server_url(port)))
+        until(lambda: runs_kept(home) >= 2, process)
+        server.kill()
+        server.wait()
+        time.sleep(5.0)  # requests fail meanwhile
+        server = start_server(tmp_path / "prefect", port)
+        out, err = process.communicate(timeout=300)
+    finally:
+        server.terminate()
+        server.wait()
+    assert process.returncode == 0, out + err
+    assert "1 done" in out
+    assert ask(FOUND, home=home) == ask(FOUND, home=whole)
+    assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
 
 
 def test_a_run_that_fails_or_is_refused_is_recorded_and_the_night_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""What a night costs beside its steps, and a warm one against a cold one: `python -m benchmarks.night`.
+
+A night of the given studies (two small ones unless named, `all` for every one) runs at `smoke` twice in a new
+home, or once more in the home of `--home`. Time in tasks is when at least one task of a run was at work; in
+steps, without those that record rows or ask gates. The rest of the wall time, from the command to its end, is
+what Prefect, processes, server and report take: bare functions would need none of it. The goals: a rest of at
+most 5 % of a cold night, and a warm night of at most 10 % of a cold one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+STUDIES = ("nanodesmo", "direct_injection")
+NOT_STEPS = ("record", "gate", "decide")
+GOAL_REST, GOAL_WARM = 0.05, 0.10
+
+
+@dataclass(frozen=True)
+class Night:
+    """One night as it was timed."""
+
+    wall: float
+    in_tasks: float
+    in_steps: float
+
+
+def union(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds that at least one span covers.
+
+    >>> union([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0)])
+    4.0
+    """
+    total, end = 0.0, float("-inf")
+    for first, last in sorted(spans):
+        total += max(0.0, last - max(first, end))
+        end = max(end, last)
+    return total
+
+
+def night(home: Path, studies: Sequence[str]) -> Night:
+    """Run a night as a person does."""
+    named = [] if list(studies) == ["all"] else [word for name in studies for word in ("--study", name)]
+    command = [sys.executable, "-m", "deployments.cli", "night", "--profile", "smoke", "--budget", "2h"]
+    began = time.time()
+    subprocess.run(
+        [*command, "--no-climb", *named],
+        env={**os.environ, "LADDER_HOME": str(home)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wall = time.time() - began
+    spans = tasks_since(home, began)
+    steps = [span for name, *span in spans if not name.startswith(NOT_STEPS)]
+    return Night(
+        wall=wall, in_tasks=union([(a, b) for _, a, b in spans]), in_steps=union([(a, b) for a, b in steps])
+    )
+
+
+def tasks_since(home: Path, began: float) -> list[tuple[str, float, float]]:
+    """Name, first and last second of every task run that has worked since a moment; cached ones did not."""
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        rows = database.execute(
+            "SELECT task.name, task.start_time, task.end_time FROM task_run AS task "
+            "JOIN flow_run AS run ON run.id = task.flow_run_id JOIN flow ON flow.id = run.flow_id "
+            "WHERE task.start_time IS NOT NULL AND task.end_time IS NOT NULL "
+            "AND task.state_name <> 'Cached' AND flow.name <> 'overnight'"
+        ).fetchall()
+    found = [(str(name), seconds(first), seconds(last)) for name, first, last in rows]
+    return [one for one in found if one[1] >= began]
+
+
+def seconds(moment: str) -> float:
+    """Of a time as Prefect's database has it, UTC without a zone."""
+    return datetime.fromisoformat(f"{moment.split('+')[0]}+00:00").timestamp()
+
+
+def show(name: str, found: Night) -> None:
+    """One line."""
+    rest = 1.0 - found.in_steps / found.wall
+    print(
+        f"{name:6} {found.wall:8.1f} s, in steps {found.in_steps:8.1f} s, beside them {rest:6.1%}", flush=True
+    )
+
+
+def main() -> None:
+    """Run one or two nights and print what they took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("studies", nargs="*", default=STUDIES, help="names, or all")
+    parser.add_argument("--home", type=Path, help="a home whose night is over: only the warm night runs")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = asked.home or Path(folder)
+        if asked.home is None:
+            cold = night(home, asked.studies)
+            show("cold", cold)
+            print(f"goal of the rest, cold: at most {GOAL_REST:.0%}")
+        warm = night(home, asked.studies)
+        show("warm", warm)
+        if asked.home is None:
+            print(f"warm / cold {warm.wall / cold.wall:.3f}; goal at most {GOAL_WARM:g}")
+
+
+if __name__ == "__main__":
+    main()
