@@ -11,7 +11,7 @@ from typing import Any, cast
 from deployments import register, terminal
 from deployments.service import client
 from deployments.temporary_server import TemporaryServer
-from flows.overnight import Overnight, overnight, refuse_unknown
+from flows.overnight import overnight, refuse_unknown
 from flows.registry import studies
 
 BUDGET_SPENT = 4
@@ -30,14 +30,7 @@ def run_night(
     as_json: bool,
 ) -> int:
     """Run a night here; returns the exit code: 0 all done, 1 a flow failed, 4 the budget is spent."""
-    settings = Overnight(
-        budget=budget,
-        profile=cast(Any, profile),  # checked below, with the nearest name
-        studies=tuple(names),
-        only_left=only_left,
-        climb=climb,
-    )
-    refuse_unknown(settings)
+    refuse_unknown(budget, profile, names)
     if server is not None:
         server.wait_ready()
         with client(url) as api:  # the night launches deployments, so this server must know them
@@ -45,7 +38,9 @@ def run_night(
             register.register(studies().values(), api)
     terminal.show_progress()
     print(f"Night · {profile} · {budget} · {home}", file=sys.stderr)
-    told: Any = overnight(settings=settings)  # Prefect gives the state's data
+    told: Any = overnight(  # Prefect gives the state's data
+        budget=budget, profile=cast(Any, profile), studies=tuple(names), only_left=only_left, climb=climb
+    )
     if as_json:
         print(json.dumps(told, indent=1))
     else:

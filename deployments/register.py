@@ -11,8 +11,6 @@ paused, changed or removed. `python -m deployments.register` prints prefect.yaml
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import os
 import zoneinfo
 from collections.abc import Iterable, Mapping
@@ -128,7 +126,7 @@ def scheduled() -> list[Specification]:
     """What runs by the clock: the night, the ladder of models alone, the summaries where they are built."""
     from prefect.utilities.callables import parameter_schema
 
-    from flows.overnight import Overnight, overnight
+    from flows.overnight import overnight
     from flows.registry import find_study
 
     night = Specification(
@@ -137,7 +135,7 @@ def scheduled() -> list[Specification]:
         entrypoint="flows.overnight.overnight",
         description=NIGHT,
         tags=("ladder", "overnight", "nightly"),
-        parameters={"settings": as_json(Overnight())},
+        parameters={"budget": "8h", "profile": "smoke"},
         parameter_schema=parameter_schema(overnight).model_dump(exclude_unset=True),
         collision_strategy="CANCEL_NEW",  # a night that is due while one runs is no second night
         clock=Clock(slug="nightly", cron="0 22 * * *"),
@@ -154,11 +152,10 @@ def scheduled() -> list[Specification]:
 
 
 def _summaries() -> list[Specification]:
-    if importlib.util.find_spec("flows.summary") is None:
-        return []
     from prefect.utilities.callables import parameter_schema
 
-    flow = importlib.import_module("flows.summary").summary
+    from flows.summary import summary as flow
+
     return [
         Specification(
             flow=flow.name,

@@ -25,6 +25,7 @@ from deployments.processes import marked
 from lab import lock
 from lab.errors import UsageError
 from lab.machine import is_alive
+from lab.night_book import NIGHT_LOCK
 from lab.store import Store, StoreLockedError
 from lab.study import Study
 
@@ -61,8 +62,8 @@ def up(home: Path, studies: Iterable[Study], *, port: int | None, report: Report
     Raises
     ------
     UsageError
-        The port is taken, `PREFECT_API_URL` names a server of the person's own, or another `up` or `down`
-        is at work.
+        The port is taken, `PREFECT_API_URL` names a server of the person's own, another `up` or `down` is at
+        work, or a night runs with a server of its own.
     ChildProcessError
         Server or worker did not start; the end of its log has been reported.
     """
@@ -71,10 +72,18 @@ def up(home: Path, studies: Iterable[Study], *, port: int | None, report: Report
     with _one_at_a_time(home):
         service = environment.running_service(home)
         if service is None:
+            night = _night_under_way(home)
+            if night is not None and environment.read_service(home) is None:
+                raise UsageError(
+                    f"a night runs with a server of its own, {night}; let it end, or stop it with Ctrl-C, "
+                    "and run `ladder up` again"
+                )
             _stop_remains(home, report)
             service = _start_server(home, port, report)
             with client(service.url) as api:
-                _settle_runs(api, "its process ended with an earlier server; run it again to resume", report)
+                if night is None:  # else it waits for its server, and its runs are at work
+                    why = "its process ended with an earlier server; run it again to resume"
+                    _settle_runs(api, why, report)
                 _drop_missed(api, report)
         else:
             report(f"The server is already up at {_page(service.url)}.")
@@ -313,10 +322,19 @@ def _stop_stage(name: str, members: list[Process], report: Report, grace_seconds
     return bool(alive)
 
 
+def _night_under_way(home: Path) -> str | None:
+    """Who holds the home's night; None when nobody does."""
+    try:
+        with lock.held(home / NIGHT_LOCK):
+            return None
+    except lock.HeldError as held:
+        return held.holder
+
+
 def _settle_runs(api: SyncPrefectClient, why: str, report: Report) -> None:
     """Mark runs that no process works on any more as crashed; else they would show as running for ever.
 
-    Only runs of deployments: one that a person started in a terminal reports for itself.
+    Only runs of deployments, which a worker or a night began: one of `ladder run` reports for itself.
     """
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.states import Crashed

@@ -5,7 +5,7 @@ Every state of the queue is a row as soon as it is so, and a row is all that the
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import logging
 import time
@@ -14,13 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact
 
-from flows.registry import studies
+from flows import night_told
+from flows.night_told import said
+from flows.registry import find_study, studies
 from flows.run_row import publish
-from lab.errors import UsageError
-from lab.fingerprint import canonical
+from lab.clock import elapsed
+from lab.errors import UsageError, unknown
 from lab.machine import cpu_name
 from lab.night_book import (
     AT_DEADLINE,
@@ -38,10 +41,10 @@ from lab.records import DecisionRow, QueueRow
 from lab.report import write_report
 from lab.settings import as_json, changed
 from lab.snapshot_source import copy_source
-from lab.store import Store, StoreLockedError
+from lab.store import StoreLockedError
 from lab.study import Study
 from models.backends import BackendError
-from tasks.launching import Launched, launch, served
+from tasks.launching import Launched, launch
 from tasks.night_children import Children
 
 logger = logging.getLogger(__name__)
@@ -51,7 +54,12 @@ MOST_ATTEMPTS = 3
 PART = "a part of it"
 """Why a part of a study is run: before the whole, which goes over all parts again."""
 END_SECONDS = 3.0
-"""Kept for the report and the last rows."""
+"""Kept for the last rows, beside what the last report took."""
+MOST_OF_A_NIGHT = 0.2
+"""Kept at most."""
+STORE_PATIENCE_SECONDS = 10.0
+REPORT_TOOK = "report.seconds"
+"""File of the nights' folder: how long the last report took to write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +74,7 @@ class Wishes:
 
 
 def begin(home: Path, wishes: Wishes, *, budget_seconds: float) -> Night:
-    """A night whose queue is filled: what earlier nights left first, then every study."""
+    """A night under way, its queue still empty."""
     due = runtime.flow_run.scheduled_start_time
     begun = datetime.now(UTC) if due is None else due.astimezone(UTC)
     book = open_night(
@@ -75,6 +83,7 @@ def begin(home: Path, wishes: Wishes, *, budget_seconds: float) -> Night:
         budget_seconds=budget_seconds,
         begun=begun.replace(tzinfo=None),
     )
+    ends = elapsed() + (book.night.deadline - datetime.now(UTC).replace(tzinfo=None)).total_seconds()
     identity = runtime.flow_run.id
     source = copy_source(home / "nights" / book.night.night_id)
     book.night = replace(
@@ -83,11 +92,23 @@ def begin(home: Path, wishes: Wishes, *, budget_seconds: float) -> Night:
         source=source.relative_to(home).as_posix(),
     )
     book.store.record([book.night])
-    root = chain_root(book.store, book.night.night_id)
-    children = Children(source, home / "logs")
-    night = Night(home=home, wishes=wishes, book=book, source=source, root=root, children=children)
-    night.fill()
-    return night
+    return Night(
+        home=home,
+        wishes=wishes,
+        book=book,
+        source=source,
+        root=chain_root(book.store, book.night.night_id),
+        children=Children(source, home / "logs"),
+        ends=ends - min(END_SECONDS + _report_took(home), MOST_OF_A_NIGHT * budget_seconds),
+    )
+
+
+def _report_took(home: Path) -> float:
+    """Seconds that the last report took to write; 0 when none is known."""
+    try:
+        return float((home / "nights" / REPORT_TOOK).read_text())
+    except (FileNotFoundError, ValueError):
+        return 0.0
 
 
 @dataclass
@@ -101,13 +122,15 @@ class Night:
     root: str
     """The first of the nights that this one continues."""
     children: Children
+    ends: float
+    """When work stops, by `lab.clock.elapsed`: a clock that is set does not move it."""
     failed: int = 0
     refused: int = 0
 
     @property
     def left(self) -> float:
-        """Seconds to the deadline."""
-        return (self.book.night.deadline - datetime.now(UTC).replace(tzinfo=None)).total_seconds()
+        """Seconds until work stops."""
+        return self.ends - elapsed()
 
     def fill(self) -> None:
         """The queue as it begins."""
@@ -116,11 +139,11 @@ class Night:
         if before is not None:
             done = done_in_chain(self.book.store, before)
             for row in left_over(self.book.store, before):
-                self._take_up(row)
+                if not self.wishes.names or row.study in self.wishes.names:
+                    self._take_up(row)
         if self.wishes.only_left:
             return
-        names = [name.replace("-", "_") for name in self.wishes.names] or list(studies())
-        for name in names:
+        for name in self.wishes.names or list(studies()):
             study = studies()[name]
             for one in self._of(study):
                 if one.item not in done:
@@ -129,7 +152,8 @@ class Night:
     def _take_up(self, row: QueueRow) -> None:
         """What an earlier night left; what it had running is looked after first."""
         one = candidate(row)
-        if self.book.add(replace(one, why=f"{one.why}; left by night {row.night_id}")):
+        why, _, _ = one.why.partition("; left by night ")
+        if self.book.add(replace(one, why=f"{why}; left by night {row.night_id}")):
             self.book.put(replace(self.book.rows[one.item], attempt=row.attempt, flow_run_id=row.flow_run_id))
 
     def _of(self, study: Study) -> list[Candidate]:
@@ -139,21 +163,19 @@ class Night:
             profile, why = "smoke", f"{why}, which has no profile {profile}: smoke"
         parts = study.parts(study.profiles[profile]) if study.parts is not None else []
         return [
-            *(
-                Candidate(study=study.name, profile=profile, settings=one, why="a part of it")
-                for one in parts
-            ),
+            *(Candidate(study=study.name, profile=profile, settings=one, why=PART) for one in parts),
             Candidate(study=study.name, profile=profile, settings={}, why=why),
         ]
 
     def run(self) -> None:
         """Candidate after candidate until nothing waits or nothing fits."""
-        if self.left <= 0.0:
+        whole = self.left
+        if whole <= 0.0:
             logger.warning("the night was due to end before it began; nothing is started")
-        while self.left > 0.0:
-            weighed = ((one, self._predicted(one)) for one in self.book.waiting())
+        while True:
+            weighed = [(one, self._predicted(one)) for one in self.book.waiting()]
             waiting = [(one, found) for one, found in weighed if found is not None]
-            found = next_fitting(waiting, left=self.left - END_SECONDS, budget=self.book.night.budget_seconds)
+            found = next_fitting(waiting, left=self.left, whole=whole) if self.left > 0.0 else None
             if found is None:
                 self._say_why_nothing_fits(waiting)
                 return
@@ -164,13 +186,11 @@ class Night:
         row = self.book.rows[one.item]
         if row.expected_seconds is not None and row.expected_from is not None:
             return Prediction(seconds=row.expected_seconds, source=row.expected_from)
-        study = studies()[one.study]
         try:
+            study = _study_of(one)
             missing = _missing(study, one, self.home)
-        except (UsageError, BackendError, ValueError) as error:  # no such model, text or window here
-            self.refused += 1
-            self.book.put(replace(row, state="refused", note=str(error)))
-            logger.warning("%s: %s", said(one), error)
+        except (UsageError, BackendError, ValueError, OSError) as error:  # no such model, text or window here
+            self._refuse(one, error)
             return None
         if missing <= 0.0 and row.why.startswith(PART):
             self.book.put(replace(row, state="done", seconds=0.0, missing=0.0, note="it is here already"))
@@ -187,17 +207,27 @@ class Night:
         )
         return found
 
+    def _refuse(self, one: Candidate, error: Exception) -> None:
+        """What cannot even be launched says why, and the night goes on."""
+        self.refused += 1
+        self.book.put(replace(self.book.rows[one.item], state="refused", note=str(error)))
+        logger.warning("%s: %s", said(one), error)
+
     def _launch(self, one: Candidate, expected: Prediction) -> None:
         """Run a candidate to its end or to the deadline."""
         logger.info(
             "%s: about %.0f s (%s), %.0f s left", said(one), expected.seconds, expected.source, self.left
         )
         began = time.monotonic()
-        row, under_way = self._launched(one)
-        self._mark_launched(row)
-        self._show()
         try:
-            found = under_way.wait(time.monotonic() + max(0.0, self.left - END_SECONDS))
+            row, under_way = self._launched(one)
+        except UsageError as error:
+            self._refuse(one, error)
+            return
+        try:
+            self._mark_launched(row)
+            self._show()
+            found = under_way.wait(self.ends)
         except BaseException:  # Ctrl-C, or the night was cancelled
             under_way.stop("its night was stopped; the next one goes on with it")
             spent = time.monotonic() - began
@@ -216,7 +246,7 @@ class Night:
         The key is the same in every night that continues this one, and raised only when the run of that key
         has ended without being done.
         """
-        study = studies()[one.study]
+        study = _study_of(one)
         row = self.book.rows[one.item]
         deployment = study.deployment(one.profile)
         settings = changed(study.profiles[one.profile], one.settings)
@@ -230,7 +260,7 @@ class Night:
                 name=f"{said(one)} · night {self.book.night.night_id}",
                 source=self.source,
                 home=self.home,
-                children=None if served(deployment) else self.children,
+                children=self.children,
             )
             if not under_way.was_lost:
                 break
@@ -245,9 +275,12 @@ class Night:
         kind, message = found
         run_id = self._run_of(under_way.flow_run_id)
         row = replace(row, seconds=spent, run_id=run_id, note=message[:500] or None)
+        self.book.forget(row.study)
         if kind == "COMPLETED":
-            self.book.put(replace(row, state="done"))
             self._follow(row, was_heard=under_way.child is not None)
+            self.book.put(
+                replace(row, state="done")
+            )  # last: a run that is not done is asked for its routes again
             return
         self.failed += 1
         again = self.book.failures(row.item) + 1 < MOST_ATTEMPTS
@@ -282,9 +315,11 @@ class Night:
                 continue
             if self._was_done(one):
                 logger.info("%s was done for this decision before", said(one))
-            elif self.book.add(one) and profile != row.profile and not self.wishes.climb:
+            elif profile != row.profile and not self.wishes.climb:
                 note = f"of profile {profile}: ladder night --profile {profile}, or a night that climbs"
-                self.book.put(replace(self.book.rows[one.item], state="proposed", note=note))
+                self.book.add(one, state="proposed", note=note)
+            else:
+                self.book.add(one)
 
     def _decisions(self, row: QueueRow) -> list[dict[str, Any]]:
         found = self.book.store.read(
@@ -314,7 +349,8 @@ class Night:
 
     def _say_why_nothing_fits(self, waiting: list[tuple[Candidate, Prediction]]) -> None:
         for one, expected in waiting:
-            note = f"needs about {expected.seconds:.0f} s ({expected.source}), {self.left:.0f} s were left"
+            left = max(0.0, self.left)
+            note = f"needs about {expected.seconds:.0f} s ({expected.source}), {left:.0f} s were left"
             self.book.put(replace(self.book.rows[one.item], note=note))
 
     def how_it_ended(self) -> tuple[str, str | None]:
@@ -331,50 +367,43 @@ class Night:
         if state == "cancelled":  # Prefect kills it 30 s after telling it to end
             return
         self._show()
-        publish(self.home)
         try:
-            write_report(Store(self.home), self.home / "report.html")
+            self.book.store.read("SELECT 1", wait_seconds=STORE_PATIENCE_SECONDS)
+            publish(self.home)
+            began = elapsed()
+            write_report(self.book.store, self.home / "report.html")
+            (self.home / "nights" / REPORT_TOOK).write_text(f"{elapsed() - began:.1f}")
         except StoreLockedError as error:
             logger.warning("no report was written: %s; `ladder report` writes it", error)
 
     def _show(self) -> None:
-        """The queue as a page of the run."""
-        create_markdown_artifact(
-            key="night-queue", markdown="\n".join(self.lines()), description=self.summary()
-        )
-
-    def lines(self) -> list[str]:
-        """The queue as a table."""
-        head = [
-            "| study | profile | state | expected | took | why |",
-            "| --- | --- | --- | ---: | ---: | --- |",
-        ]
-        for row in sorted(self.book.rows.values(), key=lambda row: row.position):
-            expected = "" if row.expected_seconds is None else f"{row.expected_seconds:.0f} s"
-            took = "" if row.seconds is None else f"{row.seconds:.0f} s"
-            why = "; ".join(filter(None, [row.why, row.note])).replace("|", "/")
-            head.append(f"| {row.study} | {row.profile} | {row.state} | {expected} | {took} | {why} |")
-        return head
+        """The queue as a page of the run, unless the server is away just now."""
+        with contextlib.suppress(httpx.TransportError):
+            create_markdown_artifact(
+                key="night-queue", markdown="\n".join(night_told.lines(self.book)), description=self.summary()
+            )
 
     def summary(self) -> str:
         """What was done and what is left, in a sentence."""
-        count = dict.fromkeys(("done", "running", "queued", "left", "proposed", "refused", "failed"), 0)
-        for row in self.book.rows.values():
-            count[row.state] += 1
-        return ", ".join(f"{n} {state}" for state, n in count.items() if n) or "nothing to do"
+        return night_told.summary(self.book)
 
     def result(self) -> dict[str, Any]:
         """The night as plain data."""
-        return {
-            "night_id": self.book.night.night_id,
-            "state": self.book.night.state,
-            "summary": self.summary(),
-            "failed": self.failed + self.refused,
-            "queue": [
-                dataclasses.asdict(row) | {"started_at": str(row.started_at or "")}
-                for row in sorted(self.book.rows.values(), key=lambda row: row.position)
-            ],
-        }
+        return night_told.result(self.book) | {"failed": self.failed + self.refused}
+
+
+def _study_of(one: Candidate) -> Study:
+    """The study of a candidate.
+
+    Raises
+    ------
+    UsageError
+        An earlier night left a study or profile that there is no more.
+    """
+    study = find_study(one.study)
+    if one.profile not in study.profiles:
+        raise unknown(f"profile of {study.name}", one.profile, study.profiles)
+    return study
 
 
 def _missing(study: Study, one: Candidate, home: Path) -> float:
@@ -384,9 +413,3 @@ def _missing(study: Study, one: Candidate, home: Path) -> float:
     whole = study.steps(base, home) if one.settings else planned
     units = sum(step.units for step in whole)
     return sum(step.units - step.cached for step in planned) / units if units else 1.0
-
-
-def said(one: Candidate) -> str:
-    """A candidate as people read it."""
-    changed = ", ".join(f"{name} {canonical(value)}" for name, value in one.settings.items())
-    return f"{one.study} · {one.profile}" + (f" · {changed}" if changed else "")

@@ -8,79 +8,69 @@ After it the decisions that it recorded are read, and what their routes name joi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import Field
 
+from flows import registry
 from flows.night_run import Wishes, begin
-from flows.registry import find_study, studies
 from lab.errors import unknown
 from lab.home import resolve_home
 from lab.night_book import only_night
 from lab.night_queue import budget_seconds
 
-
-@dataclass(frozen=True, kw_only=True)
-class Overnight:
-    """What a night can be told."""
-
-    budget: Annotated[str, Field(description="How long it may take: 8h, 90m, 3m, 45s")] = "8h"
-    profile: Annotated[
-        Literal["smoke", "fast", "laptop", "full"],
-        Field(description="Of every study; one that lacks it runs its smoke"),
-    ] = "smoke"
-    studies: Annotated[tuple[str, ...], Field(description="Names in any order; empty: all of them")] = ()
-    only_left: Annotated[
-        bool, Field(description="Run what earlier nights left, and where it leads, and nothing else")
-    ] = False
-    climb: Annotated[
-        bool, Field(description="Whether routes may lead to another profile; else they are proposed")
-    ] = True
-
-    def __post_init__(self) -> None:
-        """Refuse what no night can be."""
-        budget_seconds(self.budget)
+Profile = Literal["smoke", "fast", "laptop", "full"]
 
 
-def refuse_unknown(settings: Overnight) -> None:
-    """Nothing, if every study and the profile exist.
+def refuse_unknown(budget: str, profile: str, names: Sequence[str]) -> None:
+    """Nothing, if the budget is one and every study and the profile exist.
 
     Raises
     ------
     UsageError
         Else, with the nearest names.
     """
-    known = studies()
-    for name in settings.studies:
-        find_study(name)
-    profiles = {profile for study in known.values() for profile in study.profiles}
-    if settings.profile not in profiles:
-        raise unknown("profile", settings.profile, profiles)
+    budget_seconds(budget)
+    for name in names:
+        registry.find_study(name)
+    profiles = {known for study in registry.studies().values() for known in study.profiles}
+    if profile not in profiles:
+        raise unknown("profile", profile, profiles)
 
 
 @flow(
     name="overnight",
-    flow_run_name="night · {settings.profile} · {settings.budget}",
+    flow_run_name="night · {profile} · {budget}",
     description="Every study within a budget, each followed to where its gates lead.",
     validate_parameters=True,
 )
-def overnight(settings: Overnight = Overnight()) -> State[dict[str, Any]]:
-    """Run the night; its result says what was done and what is left, and why."""
-    refuse_unknown(settings)
+def overnight(
+    budget: str = "8h",
+    profile: Profile = "smoke",
+    studies: tuple[str, ...] = (),
+    only_left: bool = False,
+    climb: bool = True,
+) -> State[dict[str, Any]]:
+    """Run the night; its result says what was done and what is left, and why.
+
+    Args:
+        budget: How long it may take: 8h, 90m, 3m, 45s.
+        profile: Of every study; one that lacks it runs its smoke.
+        studies: Names in any order; empty: all of them.
+        only_left: Run what earlier nights left, and where it leads, and nothing else.
+        climb: Whether routes may lead to another profile; else they are proposed.
+    """
+    refuse_unknown(budget, profile, studies)
     home = resolve_home()
     with only_night(home):
-        wishes = Wishes(
-            profile=settings.profile,
-            names=settings.studies,
-            only_left=settings.only_left,
-            climb=settings.climb,
-        )
-        night = begin(home, wishes, budget_seconds=budget_seconds(settings.budget))
+        names = tuple(name.replace("-", "_") for name in studies)
+        wishes = Wishes(profile=profile, names=names, only_left=only_left, climb=climb)
+        night = begin(home, wishes, budget_seconds=budget_seconds(budget))
         try:
+            night.fill()
             night.run()
         except BaseException as error:
             stopped = not isinstance(error, Exception)

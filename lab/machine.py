@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -16,6 +17,7 @@ import psutil
 from lab.fingerprint import ROOT, canonical, fingerprint
 from lab.records import EnvironmentRow
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 PACKAGES = (
     "prefect",
     "torch",
@@ -64,8 +66,19 @@ def cpu_name() -> str:
     return found.group(1).strip() if found else platform.machine()
 
 
+COMMIT = "commit.json"
+"""In a copy of the packages: what they were copied from (`lab.snapshot_source`)."""
+
+
 def git_state() -> tuple[str | None, bool | None]:
-    """Commit of the project's checkout and whether it has changes; (None, None) outside of one."""
+    """Commit of the checkout that these packages are, or are a copy of, and whether it had changes.
+
+    (None, None) outside of one.
+    """
+    copied = ROOT / COMMIT
+    if copied.exists():
+        told = json.loads(copied.read_text(encoding="utf-8"))
+        return told["commit"], told["dirty"]
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return None, None
@@ -83,9 +96,8 @@ def _git(*arguments: str) -> str | None:
 
 
 def this_process() -> str:
-    """`host:pid:start`, start in whole seconds since the epoch."""
-    process = psutil.Process()
-    return f"{socket.gethostname()}:{process.pid}:{int(process.create_time())}"
+    """`host:pid:start`; the start is the kernel's count since the machine started, which no clock moves."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
 
 
 def is_alive(process: str) -> bool:
@@ -98,6 +110,17 @@ def is_alive(process: str) -> bool:
     if host != socket.gethostname():
         return True
     try:
-        return str(int(psutil.Process(int(pid)).create_time())) == start
+        return _started(int(pid)) == start
     except (psutil.NoSuchProcess, ValueError):
         return False
+
+
+def _started(pid: int) -> str:
+    """When a process started, and in which run of the machine; psutil.NoSuchProcess where there is none."""
+    if not _BOOT.exists():  # no Linux
+        return str(int(psutil.Process(pid).create_time()))
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return f"{int(fields[19])}-{_BOOT.read_text()[:8]}"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lab.records import NightRow, QueueRow
 from lab.store import Store
 from lab.tables import utc_now
 
+NIGHT_LOCK = "night.lock"
 OPEN = ("queued", "running", "left")
 """States of a candidate that a later night takes up."""
 UNFINISHED = ("budget", "crashed", "cancelled", "failed")
@@ -49,7 +51,7 @@ def only_night(home: Path) -> Iterator[None]:
     UsageError
         Another night runs; named with its start and process.
     """
-    path = home / "night.lock"
+    path = home / NIGHT_LOCK
     try:
         with lock.held(path):
             yield
@@ -75,12 +77,12 @@ class NightBook:
     rows: dict[str, QueueRow] = field(default_factory=dict)
     """Item -> its row."""
 
-    @property
+    @cached_property
     def store(self) -> Store:
         """The home's store."""
         return Store(self.home)
 
-    def add(self, one: Candidate) -> bool:
+    def add(self, one: Candidate, *, state: str = "queued", note: str | None = None) -> bool:
         """Put a candidate into the queue; False when this night has it already."""
         if one.item in self.rows:
             return False
@@ -93,7 +95,7 @@ class NightBook:
             settings=canonical(dict(one.settings)),
             why=one.why,
             decision_id=one.decision_id,
-            state="queued",
+            state=state,
             expected_seconds=None,
             expected_from=None,
             missing=None,
@@ -102,7 +104,7 @@ class NightBook:
             run_id=None,
             started_at=None,
             seconds=None,
-            note=None,
+            note=note,
         )
         self.put(row)
         return True
@@ -136,11 +138,23 @@ class NightBook:
         found = [row for row in self.rows.values() if row.state == "queued"]
         return [candidate(row) for row in sorted(found, key=lambda row: row.position)]
 
+    def forget(self, study: str) -> None:
+        """How long what waits of a study will take is reckoned anew: a run of it has changed what is here."""
+        for row in list(self.rows.values()):
+            if row.study == study and row.state == "queued" and row.expected_seconds is not None:
+                self.put(replace(row, expected_seconds=None, expected_from=None, missing=None))
+
+    def leave(self, note: str) -> None:
+        """What still waits is left for the next night, and says why."""
+        for row in list(self.rows.values()):
+            if row.state == "queued":
+                self.put(replace(row, state="left", note=row.note or note))
+
     def close(self, state: str, note: str | None) -> None:
-        """End the night: what still waits is left for the next one."""
-        left = [replace(row, state="left") for row in self.rows.values() if row.state == "queued"]
+        """End the night."""
+        self.leave("the night ended before its turn")
         self.night = replace(self.night, state=state, ended_at=utc_now(), note=note)
-        self.store.record([*left, self.night])
+        self.store.record([self.night])
 
 
 def candidate(row: QueueRow) -> Candidate:
@@ -163,18 +177,16 @@ def open_night(home: Path, *, profile: str, budget_seconds: float, begun: dateti
         When it was due, UTC; the deadline is counted from there.
     """
     store = Store(home)
-    lost = [
-        NightRow(**row)
-        for row in store.read("SELECT * FROM night WHERE state = 'running'").iter_rows(named=True)
-        if not is_alive(str(row["process"])) or str(row["process"]) == this_process()
-    ]
+    known = [NightRow(**row) for row in store.read("SELECT * FROM night").iter_rows(named=True)]
+    lost = [one for one in known if one.state == "running"]  # the caller holds the only night of the home
+    last = max((one.started_at for one in known), default=datetime.min)
     gone: dict[str, Any] = {"state": "crashed", "ended_at": utc_now(), "note": "its process is gone"}
     store.record([replace(one, **gone) for one in lost])
     night = NightRow(
         night_id=f"{begun:%Y%m%d-%H%M}-{secrets.token_hex(2)}",
         profile=profile,
         budget_seconds=budget_seconds,
-        started_at=utc_now(),
+        started_at=max(utc_now(), last + timedelta(milliseconds=1)),  # nights stand in their order
         deadline=begun + timedelta(seconds=budget_seconds),
         ended_at=None,
         state="running",
@@ -199,9 +211,17 @@ def _unfinished(store: Store, profile: str) -> str | None:
 
 
 def left_over(store: Store, night_id: str) -> list[QueueRow]:
-    """What a night had not finished, in its order."""
+    """What a night, or the unfinished ones it continued, had not finished, in its order.
+
+    A night that was killed before it took up what the one before had left is in the chain all the same.
+    """
     rows = store.read(
-        f"SELECT * FROM queue WHERE night_id = $night AND state IN {OPEN} ORDER BY position",
+        f"""{CHAIN}, last AS (
+            SELECT queue.*, night.started_at AS night_began FROM queue SEMI JOIN chain USING (night_id)
+            JOIN night USING (night_id)
+            QUALIFY row_number() OVER (PARTITION BY item ORDER BY night.started_at DESC) = 1
+        )
+        SELECT * EXCLUDE (night_began) FROM last WHERE state IN {OPEN} ORDER BY night_began, position""",
         {"night": night_id},
     )
     return [QueueRow(**row) for row in rows.iter_rows(named=True)]
@@ -223,10 +243,15 @@ def done_in_chain(store: Store, night_id: str) -> set[str]:
 
 
 def past_runs(store: Store) -> list[Past]:
-    """Finished runs of every night, for learning how long work takes."""
+    """Finished runs of every night, for learning how long work takes.
+
+    Not those that took under a quarter of the longest of the same candidate: they found their work done,
+    which not every study can see beforehand.
+    """
     rows = store.read(
         "SELECT queue.item, queue.study, queue.profile, environment.cpu, queue.missing, queue.seconds "
         "FROM queue JOIN run USING (run_id) JOIN environment USING (environment_id) "
-        "WHERE queue.state = 'done' AND queue.seconds IS NOT NULL AND queue.missing > 0"
+        "WHERE queue.state = 'done' AND queue.seconds IS NOT NULL AND queue.missing > 0 "
+        "QUALIFY queue.seconds >= 0.25 * max(queue.seconds) OVER (PARTITION BY queue.item)"
     )
     return [Past(**row) for row in rows.iter_rows(named=True)]

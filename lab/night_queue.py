@@ -123,20 +123,27 @@ def ordered(waiting: Sequence[tuple[Candidate, Prediction]]) -> list[tuple[Candi
 
 
 def next_fitting(
-    waiting: Sequence[tuple[Candidate, Prediction]], *, left: float, budget: float
+    waiting: Sequence[tuple[Candidate, Prediction]], *, left: float, whole: float
 ) -> tuple[Candidate, Prediction] | None:
     """The smallest that fits in what is left of the night; else the first that no night could hold.
 
-    A candidate longer than the whole budget would never run; it runs to the deadline and goes on next night.
+    A candidate longer than a whole night would never run; it runs to the deadline and goes on next night.
+
+    Parameters
+    ----------
+    left
+        Seconds to the end of the night's work.
+    whole
+        What was left when the night began.
 
     >>> short, long = Prediction(seconds=10.0, source="declared"), Prediction(seconds=99.0, source="declared")
     >>> one = Candidate(study="a", profile="p", settings={}, why="")
     >>> other = Candidate(study="b", profile="p", settings={}, why="")
-    >>> next_fitting([(other, long), (one, short)], left=20.0, budget=50.0)[0].study
+    >>> next_fitting([(other, long), (one, short)], left=20.0, whole=50.0)[0].study
     'a'
-    >>> next_fitting([(other, long)], left=20.0, budget=50.0)[0].study
+    >>> next_fitting([(other, long)], left=20.0, whole=50.0)[0].study
     'b'
-    >>> next_fitting([(other, long)], left=20.0, budget=200.0) is None
+    >>> next_fitting([(other, long)], left=20.0, whole=200.0) is None
     True
     """
     found = ordered(waiting)
@@ -144,6 +151,6 @@ def next_fitting(
         if pair[1].seconds <= left:
             return pair
     for pair in found:
-        if pair[1].seconds > budget:
+        if pair[1].seconds > whole and left > START_SECONDS:
             return pair
     return None

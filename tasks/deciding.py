@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -66,6 +66,11 @@ def decide(home: str, gate: Gate, standing: Standing) -> DecisionRow:
     evidence, parameters = ask(store, gate, standing)
     ruling = rule_on(gate, evidence, last_look=standing.looks_left == 0)
     row = decision_row(gate, standing, evidence, parameters, ruling)
+    known = store.read(
+        "SELECT launched_flow_run_id FROM decision WHERE decision_id = $id", {"id": row.decision_id}
+    )
+    if not known.is_empty():  # asked again: what it launched stays with it
+        row = replace(row, launched_flow_run_id=known.item())
     store.record([row])
     _show(gate, row, evidence)
     flag = " (exploratory)" if row.exploratory else ""

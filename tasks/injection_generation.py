@@ -20,6 +20,7 @@ from lab.records import GenerationRow, MetricRow
 from models.backends import Job, Sampling, is_transient
 from models.injection import DrawingBackend, InjectedOutput, Injection, InjectionJob, inject
 from tasks import generation
+from tasks.accelerator import accelerator
 from tasks.generation import KIND, Model, opened
 from tasks.injection_cells import InjectedSample
 from tasks.shell import RETRY_DELAYS_SECONDS, can_differ, product_key
@@ -97,7 +98,8 @@ def generate_batch(
         arm = call[0].arm
         tape = tapes[arm.name]
         jobs = [_job(one) for one in call]
-        outputs = inject(backend, jobs, arm.injection, tape=None if tape is None else Path(tape))
+        with accelerator():
+            outputs = inject(backend, jobs, arm.injection, tape=None if tape is None else Path(tape))
         for one, output in zip(call, outputs, strict=True):
             body = _body(one, output)
             if body["reason"] is not None and is_transient(body["reason"]):

@@ -23,9 +23,10 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Cancelling, Crashed
 
+from lab.clock import elapsed
 from lab.errors import UsageError
 from tasks.night_children import Child, Children
 
@@ -41,6 +42,8 @@ SERVER_PATIENCE_SECONDS = 120.0
 """How long a server that does not answer, as one that is restarted, is waited for."""
 WORKER_FRESH_SECONDS = 90.0
 """A worker that was heard of within this is taken to be at work; it says so every 30 s."""
+REFUSALS = (409, 422)
+"""HTTP statuses of a server that does not take what it was given."""
 _LINE = re.compile(r"\d\d:\d\d:\d\d  (.+)")
 """A line of the lab's own in a run's log (`tasks.night_child`)."""
 
@@ -50,9 +53,10 @@ class Launched:
     """A run under way."""
 
     flow_run_id: str
-    name: str
+    deployment: str
     log: Path
-    child: Child | None
+    children: Children
+    child: Child | None = None
     """None: a worker has it."""
     told: int = 0
     """Bytes of the log that were passed on."""
@@ -62,18 +66,31 @@ class Launched:
 
     def state(self) -> tuple[str, str] | None:
         """Type of the final state and what it says; None while it runs."""
+        has_ended = self.child is not None and self.child.process.poll() is not None
         with client() as api:
             found = api.read_flow_run(UUID(self.flow_run_id))
             if found.state is not None and found.state.is_final():
                 return found.state.type.value, found.state.message or ""
-            if self.child is None or self.child.process.poll() is None:
+            if self.child is None:
+                is_waiting = found.state is None or found.state.is_scheduled() or found.state.is_pending()
+                if is_waiting and not served(self.deployment):  # no worker came for it, and none is there
+                    self.execute()
+                return None
+            if not has_ended:
                 return None
             why = f"its process ended with code {self.child.process.returncode}: {_tail(self.log)}"
             api.set_flow_run_state(UUID(self.flow_run_id), Crashed(message=why), force=True)
             return "CRASHED", why
 
+    def execute(self) -> None:
+        """Run it here."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.child = self.children.take()
+        self.child.execute(self.flow_run_id, self.log)
+        self.children.prepare()
+
     def wait(self, deadline: float) -> tuple[str, str] | None:
-        """The final state; None when `time.monotonic()` reaches the deadline first.
+        """The final state; None when `lab.clock.elapsed()` reaches the deadline first.
 
         Raises
         ------
@@ -81,19 +98,19 @@ class Launched:
             The server has not answered for `SERVER_PATIENCE_SECONDS`.
         """
         pause = 0.2
-        heard = time.monotonic()
+        heard = elapsed()
         while True:
             try:
                 found = self.state()
-                heard = time.monotonic()
+                heard = elapsed()
             except httpx.TransportError:
                 found = None
-                if time.monotonic() - heard > SERVER_PATIENCE_SECONDS:
+                if elapsed() - heard > SERVER_PATIENCE_SECONDS:
                     raise
             self._tell()
             if found is not None:
                 break
-            left = deadline - time.monotonic()
+            left = deadline - elapsed()
             if left <= 0.0:
                 return None
             self._pause(min(left, pause))
@@ -138,12 +155,17 @@ class Launched:
             if self.child is None:
                 api.set_flow_run_state(identity, Cancelling(message=why), force=True)
                 deadline = time.monotonic() + STOP_GRACE_SECONDS
-                while self.state() is None and time.monotonic() < deadline:
+                while not _has_ended(api, identity) and time.monotonic() < deadline:
                     time.sleep(0.2)
-            else:
-                self.child.end(STOP_GRACE_SECONDS)
-                self.child.let_go()
+                return  # its worker ends it, or has
+            self.child.end(STOP_GRACE_SECONDS)
+            self.child.let_go()
             api.set_flow_run_state(identity, Cancelled(message=why), force=True)
+
+
+def _has_ended(api: SyncPrefectClient, identity: UUID) -> bool:
+    state = api.read_flow_run(identity).state
+    return state is not None and state.is_final()
 
 
 @contextlib.contextmanager
@@ -161,7 +183,7 @@ def launch(
     name: str,
     source: Path,
     home: Path,
-    children: Children | None,
+    children: Children,
 ) -> Launched:
     """Start a deployment's run as a subflow of the calling flow.
 
@@ -174,7 +196,7 @@ def launch(
     source
         Folder of the packages that the run imports.
     children
-        Whose next one executes it; None where a worker will take it.
+        Whose next one executes it where no worker serves the deployment.
 
     Raises
     ------
@@ -192,25 +214,30 @@ def launch(
             job_variables={"env": {"PYTHONPATH": str(source)}},
         )
     except ObjectNotFound as error:
-        raise UsageError(
-            f"the server has no deployment {deployment}; register them with `ladder up`"
-        ) from error
+        raise _unregistered(deployment) from error
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code not in REFUSALS:
+            raise
+        said = error.response.text[:300]
+        raise UsageError(f"the server refuses the settings for {deployment}: {said}") from error
     assert isinstance(run, FlowRun)
     log = home / "logs" / f"night-{key.replace('/', '-')}.log"
-    under_way = Launched(flow_run_id=str(run.id), name=name, log=log, child=None)
+    under_way = Launched(flow_run_id=str(run.id), deployment=deployment, log=log, children=children)
     state = run.state
     if state is not None and state.is_final():
         return replace(under_way, was_lost=not state.is_completed())
-    if children is None:
+    if served(deployment):
         return under_way
     if state is not None and not state.is_scheduled():  # of an earlier night, whose runs died with it
         with client() as api:
             api.set_flow_run_state(run.id, Crashed(message="its night is gone"), force=True)
         return replace(under_way, was_lost=True)
-    child = children.take()
-    child.execute(str(run.id), log)
-    children.prepare()
-    return replace(under_way, child=child)
+    under_way.execute()
+    return under_way
+
+
+def _unregistered(deployment: str) -> UsageError:
+    return UsageError(f"the server has no deployment {deployment}; register them with `ladder up`")
 
 
 def served(deployment: str, *, fresh_seconds: float = WORKER_FRESH_SECONDS) -> bool:
@@ -219,9 +246,7 @@ def served(deployment: str, *, fresh_seconds: float = WORKER_FRESH_SECONDS) -> b
         try:
             found = api.read_deployment_by_name(deployment)
         except ObjectNotFound as error:
-            raise UsageError(
-                f"the server has no deployment {deployment}; register them with `ladder up`"
-            ) from error
+            raise _unregistered(deployment) from error
         if found.work_pool_name is None:
             return False
         now = datetime.now(UTC)

@@ -254,7 +254,7 @@ def audit(home: str, what: str, job: ArmJob, seconds: float, key: str) -> str:
     """
     products = Products(Path(home), AUDIT)
     if products.read(key) is None:
-        with worker(near=job.base.where) as process:
+        with accelerator(), worker(near=job.base.where) as process:
             arguments = {
                 "base": job.base.where,
                 "adapter": str(job.place(Path(home))),
@@ -342,7 +342,7 @@ def module_names(base: Base) -> tuple[str, ...]:
     TimeLimitError, WorkError
         As `train_arm`.
     """
-    with worker(near=base.where) as process:
+    with accelerator(), worker(near=base.where) as process:
         arguments, limit = {"base": base.where}, MODULES_SECONDS
         told = process.call("models.rank_jobs:modules", arguments, seconds=limit, report=_unheard)
     return tuple(told["modules"])

@@ -17,8 +17,9 @@ SETTLE_SECONDS = 0.3
 class Slots:
     """Places for calls.
 
-    Of five equal calls on two cores, two and two and one take the time of three. Where fewer than twice the
-    cores are left, all of them run at once and the system shares the cores evenly: two, then three, take 2.5.
+    Of five equal calls on two cores, two and two and one take the time of three. Where at most half
+    as many again as there are cores are left, all of them run at once and the system shares the cores evenly:
+    two, then three, take 2.5.
     """
 
     def __init__(
@@ -57,5 +58,5 @@ class Slots:
             self._held += 1
 
     def _are_few_and_long(self) -> bool:
-        few = self._held + self._waiting < 2 * self._cores
+        few = self._held + self._waiting <= self._cores + max(1, self._cores // 2)
         return few and bool(self._last) and min(self._last) >= self._pays

@@ -131,7 +131,7 @@ def begin(lab: Lab, deployment: str, **settings: Any) -> UUID:
     assert found is not None
     with service.client(found.url) as api:
         known = api.read_deployment_by_name(deployment)
-        parameters = {"settings": settings} if settings else {}
+        parameters = settings if deployment == NIGHT or not settings else {"settings": settings}
         return api.create_flow_run_from_deployment(known.id, parameters=parameters).id
 
 

@@ -177,7 +177,8 @@ def test_a_second_night_learns_from_the_first_how_long_it_takes(whole: Path) -> 
 def test_a_stopped_and_a_killed_night_are_gone_on_with_and_end_as_if_nothing_had_been(
     whole: Path, tmp_path: Path
 ) -> None:
-    home = left_by_a_night(tmp_path / "home", asked(tmp_path))
+    waits = Candidate(study="mechanism", profile="smoke", settings={}, why="a test")
+    home = left_by_a_night(tmp_path / "home", asked(tmp_path), waits)
     first = start(*night("--budget", "20s"), home=home, extra=prepared_server())
     until(lambda: bool(list(home.glob("nights/*/source/lab"))), first)
     begun = time.monotonic()
@@ -189,13 +190,16 @@ def test_a_stopped_and_a_killed_night_are_gone_on_with_and_end_as_if_nothing_had
     assert first.returncode == 4, err
     assert time.monotonic() - begun < 20.0 + 15.0  # on time, with a step in flight
     assert "stopped at the deadline" in out
+    notes = {row["study"]: row["note"] for row in ask(QUEUE, home=home) if row["note"]}
+    assert notes["mechanism"].startswith("needs about ")  # what waited says why it was not run
     kept = runs_kept(home)
     assert kept > 0
     [row] = [row for row in ask(QUEUE, home=home) if row["attempt"] == 1]
     assert row["state"] == "left"
     assert [run["state"] for run in ask("SELECT state FROM run", home=home)] == ["cancelled"]
 
-    process = start(*night("--budget", "5m"), home=home, extra=prepared_server())
+    only = ("--study", "nanodesmo")
+    process = start(*night("--budget", "5m", *only), home=home, extra=prepared_server())
     until(lambda: runs_kept(home) > kept, process)
     others = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
@@ -203,7 +207,7 @@ def test_a_stopped_and_a_killed_night_are_gone_on_with_and_end_as_if_nothing_had
     _, alive = psutil.wait_procs(others, timeout=20)
     assert alive == []  # its run dies with it
 
-    done = ladder(*night("--budget", "5m"), home=home, extra=prepared_server())
+    done = ladder(*night("--budget", "5m", *only), home=home, extra=prepared_server())
     assert "1 done" in done.stdout, done.stderr
     states = [row["state"] for row in ask(NIGHTS, home=home)]
     assert states == ["budget", "budget", "crashed", "completed"]
@@ -227,6 +231,17 @@ def test_twenty_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Pa
         assert psutil.wait_procs(others, timeout=20)[1] == []
     ladder(*night("--budget", "5m"), home=home, extra=prepared_server())
     assert ask(FOUND, home=home) == ask(FOUND, home=whole)
+    assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
+
+
+@pytest.mark.slow
+def test_a_run_that_waits_for_a_worker_that_is_gone_is_executed_here(whole: Path, tmp_path: Path) -> None:
+    """A worker that was killed is believed for a minute and a half."""
+    home = left_by_a_night(tmp_path / "home", asked(tmp_path))
+    with client(prepared_server()["PREFECT_API_URL"]) as api:
+        api.send_worker_heartbeat(register.WORK_POOL, "gone")
+    done = ladder(*night("--budget", "5m"), home=home, extra=prepared_server())
+    assert "1 done" in done.stdout, done.stderr
     assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
 
 
@@ -274,12 +289,14 @@ def test_a_run_that_fails_or_is_refused_is_recorded_and_the_night_goes_on(tmp_pa
     short = tmp_path / "short.txt"
     short.write_text("short")
     absent = str(tmp_path / "absent.txt")
+    gone = Candidate(study="a_study_of_old", profile="smoke", settings={}, why="a test")
     home = left_by_a_night(
-        tmp_path / "home", asked(tmp_path, corpus=absent), asked(tmp_path, corpus=str(short))
+        tmp_path / "home", gone, asked(tmp_path, corpus=absent), asked(tmp_path, corpus=str(short))
     )
     done = ladder(*night("--budget", "2m"), home=home, extra=prepared_server())
     assert done.returncode == 1, done.stdout
-    refused, failed = [row for row in ask(QUEUE, home=home) if row["note"]]
+    unknown, refused, failed = [row for row in ask(QUEUE, home=home) if row["note"]]
+    assert (unknown["state"], "unknown study 'a_study_of_old'" in unknown["note"]) == ("refused", True)
     assert (refused["state"], "absent.txt" in refused["note"]) == ("refused", True)
     assert failed["state"] == "left"
     assert "needs 17 or more" in failed["note"]
@@ -289,10 +306,13 @@ def test_a_run_that_fails_or_is_refused_is_recorded_and_the_night_goes_on(tmp_pa
 def test_a_night_that_was_due_long_ago_starts_nothing() -> None:
     one = Candidate(study="a", profile="smoke", settings={}, why="")
     pair = (one, Prediction(seconds=10.0, source="declared"))
-    assert next_fitting([pair], left=-5.0, budget=100.0) is None
-    assert next_fitting([pair], left=50.0, budget=100.0) == pair
+    assert next_fitting([pair], left=-5.0, whole=100.0) is None
+    assert next_fitting([pair], left=50.0, whole=100.0) == pair
     larger = replace(one, study="b"), Prediction(seconds=500.0, source="declared")
-    assert next_fitting([larger], left=50.0, budget=100.0) == larger
+    assert next_fitting([larger], left=50.0, whole=100.0) == larger
+    assert next_fitting([larger], left=2.0, whole=100.0) is None  # it would be stopped as it starts
+    nearly = replace(one, study="c"), Prediction(seconds=99.0, source="declared")
+    assert next_fitting([nearly], left=97.0, whole=98.0) == nearly  # no night of this length could hold it
 
 
 @pytest.mark.parametrize("budget", ["8", "0s", "3 days"])

@@ -173,5 +173,20 @@ def test_a_cancelled_night_ends_its_run_too_and_leaves_it_to_the_next(lab: Lab) 
         fast = api.read_deployment_by_name("nanodesmo/fast").id
         [child] = [run.id for run in api.read_flow_runs() if run.deployment_id == fast]
     assert state_of(lab, child).is_cancelled()
-    rows = Store(lab.home).read("SELECT n.state, q.state AS item FROM night n JOIN queue q USING (night_id)")
+    rows = Store(lab.home).read(
+        "SELECT n.state, q.state AS item FROM night n JOIN queue q USING (night_id) "
+        "WHERE q.study = 'nanodesmo'"
+    )
     assert rows.to_dicts() == [{"state": "cancelled", "item": "left"}]
+
+
+def test_a_night_that_the_worker_runs_completes_and_says_what_is_left(lab: Lab) -> None:
+    """Told as `prefect deployment run 'overnight/nightly' --param profile=smoke --param budget=2s` does."""
+    lab.up()
+    night = begin(lab, NIGHT, budget="2s", profile="smoke", studies=["entropy_control"], climb=False)
+    wait_for(lambda: state_of(lab, night).is_final(), "the night ends", 120.0)
+    assert state_of(lab, night).is_completed()
+    assert "1 left" in str(state_of(lab, night).message)
+    [row] = Store(lab.home).read("SELECT state, note FROM queue WHERE study = 'entropy_control'").to_dicts()
+    assert row["state"] == "left"
+    assert row["note"].startswith("needs about ")

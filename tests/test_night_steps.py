@@ -1,0 +1,133 @@
+"""Single steps of a night: a route outlives a kill, a run without a worker, the copy knows its commit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.states import Scheduled
+
+from flows.night_run import Night, Wishes
+from lab.clock import elapsed
+from lab.errors import UsageError
+from lab.lock import held
+from lab.machine import git_state, is_alive, this_process
+from lab.night_book import NIGHT_LOCK, NightBook
+from lab.night_queue import Candidate
+from lab.records import QueueRow
+from lab.snapshot_source import copy_source
+from lab.store import Store
+from tasks import launching
+from tasks.launching import Launched
+from tasks.night_children import Children
+from tests.night_rows import DECISION, NIGHT, RUN
+
+
+class Killed(BaseException):
+    """As if the process ended here."""
+
+
+def night(home: Path, *, climb: bool) -> Night:
+    book = NightBook(home=home, night=NIGHT)
+    wishes = Wishes(profile="smoke", names=(), only_left=True, climb=climb)
+    children = Children(home, home)
+    return Night(
+        home=home, wishes=wishes, book=book, source=home, root="n1", children=children, ends=elapsed() + 60
+    )
+
+
+@pytest.mark.parametrize(("climb", "state"), [(True, "queued"), (False, "proposed")])
+def test_a_route_is_in_the_queue_before_its_run_counts_as_done(
+    climb: bool, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = json.dumps({"profile": "full", "seeds": [0]})
+    asks = replace(DECISION, next="nanodesmo", next_parameters=route)
+    Store(tmp_path).record([NIGHT, RUN, asks])
+    one = night(tmp_path, climb=climb)
+    item = Candidate(study="entropy_seeds", profile="smoke", settings={}, why="a test")
+    one.book.add(item)
+    put = one.book.put
+
+    def until_done(row: QueueRow) -> QueueRow:
+        if row.state == "done":
+            raise Killed
+        return put(row)
+
+    monkeypatch.setattr(one.book, "put", until_done)
+    under_way = Launched(flow_run_id="f1", deployment="s/smoke", log=tmp_path, children=one.children)
+    with pytest.raises(Killed):
+        one._settle(one.book.rows[item.item], under_way, ("COMPLETED", ""), 1.0)
+    rows = Store(tmp_path).read("SELECT study, profile, state FROM queue ORDER BY position").rows()
+    assert rows == [("entropy_seeds", "smoke", "queued"), ("nanodesmo", "full", state)]
+
+
+def test_a_run_that_no_worker_came_for_is_executed_here_once_none_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Server:
+        def read_flow_run(self, identity: object) -> Any:
+            return type("Run", (), {"state": Scheduled()})()
+
+        def __enter__(self) -> Server:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            """Nothing to close."""
+
+    there = [True, False]
+    monkeypatch.setattr(launching, "client", Server)
+    monkeypatch.setattr(launching, "served", lambda deployment: there.pop(0))
+    begun: list[str] = []
+    run = Launched(
+        flow_run_id=str(uuid4()),
+        deployment="s/smoke",
+        log=tmp_path / "log",
+        children=Children(tmp_path, tmp_path),
+    )
+    monkeypatch.setattr(Launched, "execute", lambda self: begun.append(self.flow_run_id))
+    assert run.state() is None
+    assert begun == []
+    assert run.state() is None
+    assert begun == [run.flow_run_id]
+
+
+def test_a_copy_knows_the_commit_it_was_made_of(tmp_path: Path) -> None:
+    source = copy_source(tmp_path)
+    told = json.loads((source / "commit.json").read_text())
+    assert (told["commit"], told["dirty"]) == git_state()
+    done = subprocess.run(
+        [sys.executable, "-c", "from lab.machine import git_state; print(git_state()[0])"],
+        cwd=source, env={"PYTHONPATH": str(source)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(told["commit"])
+
+
+def test_a_process_is_known_by_what_the_kernel_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import psutil
+
+    name = this_process()
+    monkeypatch.setattr(psutil, "boot_time", lambda: 0.0)
+    assert is_alive(name)
+    host, pid, start = name.rsplit(":", 2)
+    assert not is_alive(f"{host}:{pid}:1{start}")
+
+
+def test_no_server_is_started_beside_a_night_that_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deployments import service
+
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with (
+        held(tmp_path / NIGHT_LOCK),
+        pytest.raises(UsageError, match="a night runs with a server"),
+    ):
+        service.up(tmp_path, [], port=None, report=lambda _: None)
