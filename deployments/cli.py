@@ -1,7 +1,8 @@
 """The `ladder` command. Bad input is one line and exit 2; `ladder COMMAND --help` says the rest.
 
-Exit codes: 0 done, 1 a step failed, 2 bad input, 3 the study's primary question came out INVALID. Prefect and
-the studies are imported only by the commands that need them: importing takes seconds.
+Exit codes: 0 done, 1 a step failed, 2 bad input, 3 the study's primary question came out INVALID, 4 a night's
+budget is spent. Prefect and the studies are imported only by the commands that need them: importing takes
+seconds.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from deployments import terminal
 from deployments.settings import settings_for
 from deployments.temporary_server import TemporaryServer
 from flows import disparity_import, entropy_import, mechanism_import
+from flows.nano_work import RunFailedError
 from flows.registry import find_study, studies
 from lab.errors import UsageError, WorkError
 from lab.fingerprint import canonical
@@ -65,7 +66,11 @@ def run_study(
     as_json: bool,
     strict: bool = False,
 ) -> int:
-    """Run a study in this process; returns the exit code."""
+    """Run a study in this process; returns the exit code.
+
+    3 where the study's question has no answer, whatever the reason, a failed part included; else 1 where a
+    part failed or `strict` is not satisfied; else 0.
+    """
     study = find_study(name)
     if strict and not study.strict_gates:
         raise UsageError(f"{study.name} has no ship blockers; leave out --strict")
@@ -76,6 +81,8 @@ def run_study(
     print(f"{study.title} · {settings.model} · {profile} · {study.question}", file=sys.stderr)
     try:
         result = study.flow(settings=settings)
+    except RunFailedError as error:  # a part gave no result; the verdicts of the rest stand
+        result = error.result
     except TapeError as error:
         raise UsageError(str(error)) from error
     except (BackendError, GateError, TimeoutError, WorkError) as error:
@@ -120,7 +127,11 @@ def run_part(
     as_json: bool,
     strict: bool,
 ) -> int:
-    """Run one part of a study alone and write it to a folder; returns the exit code."""
+    """Run one part of a study alone and write it to a folder; returns the exit code.
+
+    1 where some of its work failed, or it did not pass and `strict` asks for that. No gate is asked, so a
+    part alone has no 3.
+    """
     study = find_study(name)
     if study.only is None:
         having = [one.name for one in studies().values() if one.only is not None]
@@ -135,7 +146,11 @@ def run_part(
         print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ModelMissing) else 1
     print(json.dumps(told, indent=1) if as_json else "\n".join(told["lines"]))
-    return 1 if strict and not told["passed"] else 0
+    failed = told.get("failed", [])
+    if failed:
+        print(f"ladder: {len(failed)} without a result", file=sys.stderr)
+        print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
+    return 1 if failed or (strict and not told["passed"]) else 0
 
 
 def is_invalid(study: Study, result: Mapping[str, Any]) -> bool:

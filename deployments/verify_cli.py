@@ -14,10 +14,12 @@ from lab.store import Store
 
 OF_STUDY: Mapping[str, Callable[[Store, Path], list[Check]]] = {"nanodesmo": nano_verify.verify}
 """Checks that only one study has."""
+TRACED: Mapping[str, Callable[[Store], list[str]]] = {"nanodesmo": nano_verify.trace}
+"""Where the findings of a study come from, line by line."""
 
 
 def verify(home: Path, study: str | None, *, as_json: bool) -> int:
-    """Print every check; 1 if any failed or nothing has run.
+    """Print every check, and for people where each finding comes from; 1 if any failed or nothing has run.
 
     Raises
     ------
@@ -42,6 +44,10 @@ def verify(home: Path, study: str | None, *, as_json: bool) -> int:
         for one, checks in found.items():
             for check in checks:
                 print(f"{'ok' if check.ok else 'FAILED':7} {one} {check.name}: {check.said}")
+            told = TRACED[one](store) if one in TRACED else []
+            if told:
+                print(f"\nFindings of {one}, each with its phase, figure and query (`ladder sql`):")
+                print("\n".join(told) + "\n")
         if not found:
             print("nothing has run in this home yet")
     return 0 if found and all(check.ok for checks in found.values() for check in checks) else 1

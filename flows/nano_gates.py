@@ -1,7 +1,8 @@
 """The gates of the nanodesmo study: does the state matter, do regimes leave signatures, does anything gain?
 
 All four are asked in every run, in this order; none cuts a phase. Verdicts come from `stats.frozen_effect`,
-`stats.separability` and `stats.run_comparisons`; routes choose the next profile or more of the same.
+`stats.separability` and `stats.run_comparisons`; routes choose the next profile or more of the same. Leverage
+is concluded from five seeds or more, the others from two, the fewest that have an interval.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ LEVERAGE = Gate(
     question="With weights fixed, does the trained injection move predictions more than a rotated one?",
     sql=_LEVERAGE,
     rules=_PASS,
+    min_n=5,
     routes={
         "INVALID": Route(next=STOP, sentence="the frozen test has no answer: {settles}"),
         "DETECTED": Route(next="nanodesmo", parameters={"profile": "full"}, sentence=_SIZE),
@@ -100,6 +102,7 @@ SIGNATURES = Gate(
     question="Do regimes leave signatures in the state beyond common channels and beyond the step number?",
     sql=_SIGNATURES,
     rules=_PASS,
+    min_n=2,
     routes={
         "INVALID": Route(next=STOP, sentence="signatures cannot be judged: {findings}"),
         "DETECTED": Route(
@@ -125,6 +128,7 @@ MEMORY = Gate(
     question="Does a memory of former states change held-out loss?",
     sql=_COMPARED.format(tests=_TESTS, family="memory"),
     rules=_PASS,
+    min_n=2,
     routes={
         "INVALID": Route(next=STOP, sentence="memories cannot be compared: {findings}"),
         "DETECTED": Route(next=STOP, sentence=_SPAN + "; {findings}"),
@@ -138,6 +142,7 @@ CONTROLS = Gate(
     question="Is held-out loss with the state below that of every control?",
     sql=_COMPARED.format(tests=_TESTS, family="controls"),
     rules=_PASS,
+    min_n=2,
     routes={
         "INVALID": Route(next=STOP, sentence="controls cannot be compared: {findings}"),
         "DETECTED": Route(next=STOP, sentence=_SPAN),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
+from lab.errors import UsageError
 from lab.plan import Plan
-from models.nano_recipe import NanoRecipe
+from models.nano_recipe import NanoRecipe, StateSpec
 from models.nano_suites import ZERO, SuiteStep, step_recipe, step_seeds
-from models.nano_texts import TextSource
-from models.regimes import PUBLISHED, STRONG, RegimePlan, randomised
+from models.nano_texts import TextSource, resolved
+from models.regimes import STRONG, RegimePlan, randomised
 from tasks.nano_training import NanoJob
 
 Cell = tuple[str, str, int]
@@ -38,6 +41,12 @@ FROZEN = {
     RANDOM_P: "self-analysis-noself",
 }
 """Arm of the frozen test -> run: P trained, P = 0, trained around a random P, and a random P put in."""
+WINDOWS = {"discovery_windows": 64, "fresh_windows": 32}
+"""Held-out windows of the frozen test: to discover directions on, and others to measure on."""
+TESTED = {"main": ("core", "frozen_core"), "second": ("generalization", "frozen_generalization")}
+"""Text -> phases that test it frozen."""
+CORPUS = {"main": ("corpus", "corpus_sha256"), "second": ("second_corpus", "second_sha256")}
+"""Text -> fields that name it and its hash."""
 SHOWN = frozenset({"profile", "margin", "alpha", "timeout_minutes", "processes", "checkpoint"})
 """Fields that the plan has under another name, or that change no number of the plan's runs."""
 
@@ -73,6 +82,42 @@ class NanoProtocol:
     checkpoint: str
 
     @property
+    def frozen_spec(self) -> dict[str, Any]:
+        """What the frozen test tries, on how much text."""
+        return {"rotations": self.rotations, **WINDOWS}
+
+    def refuse_few_windows(self, name: str, heldout_tokens: int) -> None:
+        """Check that a held-out text has the windows of the frozen test.
+
+        Raises
+        ------
+        UsageError
+            When it has fewer; with the fields to change.
+        """
+        t, b = self.recipe.shape.block_size, self.recipe.batch
+        n, needed = heldout_tokens // t, WINDOWS["discovery_windows"] + max(WINDOWS["fresh_windows"], 2 * b)
+        if n < needed:
+            raise UsageError(
+                f"the held-out part of {self.texts[name].name} has {n} windows of {t} tokens; the frozen "
+                f"test needs {needed}: give a longer text with --set {CORPUS[name][0]}=FILE, or lower block "
+                "or batch"
+            )
+
+    def refuse_checkpoint(self, phases: Sequence[str]) -> None:
+        """Check that a run that was given is all that is asked about.
+
+        Raises
+        ------
+        UsageError
+            When other phases are to be run.
+        """
+        if self.checkpoint and tuple(phases) != ("frozen_core",):
+            raise UsageError(
+                "checkpoint names a run that is tested by itself: ladder run nanodesmo --only frozen_core "
+                "--set checkpoint=PATH; leave it out of anything else"
+            )
+
+    @property
     def has_second(self) -> bool:
         """Whether there is a second text."""
         return "second" in self.texts
@@ -81,8 +126,6 @@ class NanoProtocol:
         """Windows that a step goes through."""
         if step.regimes == "none":
             return RegimePlan()
-        if step.regimes == "published":
-            return RegimePlan(regimes=PUBLISHED, contact=True)
         if self.listed is not None:
             return self.listed
         return randomised(STRONG, steps=self.recipe.steps, seed=seed, **self.placing)
@@ -116,6 +159,60 @@ class NanoProtocol:
         """Every run of a suite; halves first, as others go on from them."""
         steps = sorted(self.suites[suite], key=lambda one: one.kind != "half")
         return [(suite, one.id, seed) for one in steps for seed in self.seeds]
+
+
+def refuse_steps(suites: Mapping[str, Sequence[SuiteStep]], recipe: NanoRecipe) -> None:
+    """Make every step's recipe, so that none turns out impossible after hours.
+
+    Raises
+    ------
+    ValueError
+        For a recipe that cannot be; with the step.
+    """
+    for suite, steps in suites.items():
+        for step in steps:
+            try:
+                step_recipe(step, recipe)
+            except ValueError as error:
+                state = recipe.state or StateSpec()
+                raise ValueError(
+                    f"step {step.id} of suite {suite} cannot be with update {state.update!r} and memory "
+                    f"{state.memory!r}: {error}; change one of them"
+                ) from error
+
+
+def planned_texts(texts: Mapping[str, TextSource]) -> dict[str, str]:
+    """Fields of the plan that say what the texts are."""
+    found: dict[str, str] = {}
+    for name, source in texts.items():
+        found |= zip(CORPUS[name], planned_text(source), strict=True)
+    return found
+
+
+def planned_text(source: TextSource) -> tuple[str, str]:
+    """What the plan says of a text: of a file or an address its content's hash, and not where it lies.
+
+    A file that is not there, or is not what its hash says, is named as it was told: a run refuses it. What
+    Python carries and hub datasets go by their names; the hash of what was read is in every step.
+
+    >>> planned_text(TextSource(source="https://a.b/c", sha256="0" * 64)) == ("text", "0" * 64)
+    True
+    """
+    if source.kind == "url" and source.sha256:
+        return "text", source.sha256
+    if source.kind == "file":
+        try:
+            found = Path(source.source).expanduser().stat()
+            return "text", _hash_of_file(source, found.st_mtime_ns, found.st_size)
+        except (OSError, ValueError):
+            pass
+    return source.source, source.sha256
+
+
+@lru_cache(maxsize=8)
+def _hash_of_file(source: TextSource, _changed: int, _size: int) -> str:
+    """SHA-256 of a text file, read once while it stays as it is."""
+    return resolved(source, Path()).sha256
 
 
 def said(cell: Cell) -> str:

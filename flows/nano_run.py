@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from flows import run_row
 from flows.nano_gates import PHASE_OF
-from flows.nano_protocol import FROZEN, MAIN, PHASES, Cell, NanoProtocol, said
-from flows.nano_work import NanoWork
+from flows.nano_protocol import FROZEN, MAIN, PHASES, TESTED, NanoProtocol, said
+from flows.nano_work import NanoWork, RunFailedError, product_file, text_code
 from flows.run_row import Opened, open_run
 from lab.errors import UsageError
 from lab.fingerprint import fingerprint
@@ -22,9 +22,9 @@ from lab.records import DecisionRow, TestResultRow
 from lab.report_figures import write_group
 from lab.report_group import Group, read_groups
 from lab.store import Store
-from models.nano_texts import resolved
+from models.nano_texts import digest_fields, resolved
 from tasks import nano_analysis, nano_rows, nano_training
-from tasks.deciding import Standing, decide
+from tasks.deciding import Standing, decide, show_path
 from tasks.nano_analysis import Question
 from tasks.shell import unwalked
 
@@ -32,25 +32,33 @@ logger = logging.getLogger(__name__)
 
 COMPOSITE = "composite/"
 """Folder of the summary figures."""
+GIVEN = "checkpoint"
+"""Experiment and arm of a run that was given with --set checkpoint: neither a phase's nor the plan's."""
 
 
-def begin(protocol: NanoProtocol) -> NanoStudy:
+def begin(protocol: NanoProtocol, phases: Sequence[str] = PHASES) -> NanoStudy:
     """Open the run's row; the first run of a profile freezes the profile's plan, as it is shipped.
 
     Raises
     ------
     UsageError
-        A text that cannot be had or is too short for its windows; a home that cannot be written.
+        A text that cannot be had, is too short for its windows, or has too few of them held out for the
+        frozen test, where a phase makes it; a given run with other phases; a home that cannot be written.
     """
+    protocol.refuse_checkpoint(phases)
     cache = nano_training.texts(resolve_home())
     try:
         texts = {name: resolved(source, cache) for name, source in protocol.texts.items()}
         described = {
             name: nano_rows.text_facts(source, cache, protocol.recipe.shape.block_size)
+            | {"text": digest_fields(source)}
             for name, source in texts.items()
         }
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
+    for name, facts in described.items():
+        if not set(TESTED[name]).isdisjoint(phases):
+            protocol.refuse_few_windows(name, facts["heldout_tokens"])
     opened = open_run(
         protocol.plan,
         protocol.default,
@@ -59,26 +67,12 @@ def begin(protocol: NanoProtocol) -> NanoStudy:
         model=protocol.model,
         settings=protocol.settings,
     )
+    if protocol.checkpoint:
+        opened = replace(opened, row=replace(opened.row, exploratory=True))
     told = replace(protocol, texts=texts)
     return NanoStudy(
         protocol=told, opened=opened, work=NanoWork(protocol=told, opened=opened), described=described
     )
-
-
-def runs_here(protocol: NanoProtocol, home: Path, cells: Sequence[Cell]) -> int:
-    """How many runs of cells are kept already; none of a hub dataset of unknown hash.
-
-    Raises
-    ------
-    ValueError
-        A text file that is not there.
-    """
-    if any(source.kind == "hub" and not source.sha256 for source in protocol.texts.values()):
-        return 0  # what it holds is not known without asking the hub
-    cache = nano_training.texts(home)
-    texts = {name: resolved(source, cache) for name, source in protocol.texts.items()}
-    told = replace(protocol, texts=texts)
-    return sum(nano_training.run_facts(told.job(cell).place(home)) is not None for cell in cells)
 
 
 def run_phase(protocol: NanoProtocol, phase: str) -> dict[str, Any]:
@@ -87,12 +81,17 @@ def run_phase(protocol: NanoProtocol, phase: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        `lines` to print, `passed`: whether nothing of it failed.
+        `lines` to print, `passed`, and `failed`, which has no line then.
+
+    Raises
+    ------
+    RunFailedError
+        Some of its work gave no result; the same is in the error's `result`.
     """
-    run = begin(protocol)
-    with run.closing():
+    run = begin(protocol, [phase])
+    with run.closing(lambda: run.phase_result(phase)):
         run.phase(phase)
-    return {"lines": run.told(phase), "passed": not run.work.failures}
+    return run.phase_result(phase)
 
 
 @dataclass
@@ -119,11 +118,25 @@ class NanoStudy:
         return self.opened.home
 
     @contextmanager
-    def closing(self) -> Iterator[None]:
-        """Close the run's row whatever happens."""
+    def closing(self, result: Callable[[], dict[str, Any]]) -> Iterator[None]:
+        """Close the run's row whatever happens; it says `failed` when a part of the work failed.
+
+        Raises
+        ------
+        RunFailedError
+            At the end, when all that does not need the failed part is done; with the result.
+        """
         last = self.protocol.plan.gates[-1].name
-        with run_row.closing(self.home, self.opened.row, self.path, last):
-            yield
+        try:
+            with run_row.closing(self.home, self.opened.row, self.path, last):
+                yield
+                if failed := self.work.failed():
+                    raise RunFailedError(failed, result())
+        except RunFailedError:  # what was found stands and is shown, as after a run without a failure
+            if self.path:
+                show_path(self.path)
+            run_row.publish(self.home)
+            raise
 
     def walk(self) -> None:
         """All phases; the gates are asked when everything they read is there, before the figures."""
@@ -142,8 +155,8 @@ class NanoStudy:
 
     def _prepare(self) -> None:
         """Record what the texts are."""
-        rows = nano_rows.text_rows(self.described, self.work.book)
-        self.work.book.record("texts", rows)
+        book = self.work.book_of(text_code())
+        book.record("texts", nano_rows.text_rows(self.described, book))
 
     def _core(self) -> None:
         self.work.train(self.protocol.cells("core"))
@@ -207,45 +220,59 @@ class NanoStudy:
         self._conclude(f"frozen_{suite}", suite, "frozen")
 
     def _frozen_checkpoint(self) -> None:
-        """The frozen test of one given run, without the study's own."""
+        """The frozen test of one given run, without the study's own; its rows are no step of the plan."""
         plan, told = self.protocol.plan, self.protocol
+        place, seed, text = Path(told.checkpoint).expanduser().resolve(), told.seeds[0], told.texts["main"]
+        spec = {**told.frozen_spec, "random_injection": False}
         found = nano_training.frozen_test_of(
-            self.home,
-            Path(told.checkpoint).expanduser().resolve(),
-            told.texts["main"],
-            spec={"rotations": told.rotations, "random_injection": False},
-            seed=told.seeds[0],
-            limit=told.timeout_seconds,
+            self.home, place, text, spec=spec, seed=seed, limit=told.timeout_seconds
         )
-        rows = nano_analysis.checkpoint_rows(found, told.seeds[0], margin=plan.margin, alpha=plan.alpha)
-        self._record("frozen_core", fingerprint(["checkpoint", found]), rows)
+        rows = nano_analysis.checkpoint_rows(found, seed, margin=plan.margin, alpha=plan.alpha)
+        config = {
+            "checkpoint": place.name,
+            "found": fingerprint(found),
+            "text": digest_fields(text),
+            "seed": seed,
+            "spec": spec,
+            "margin": plan.margin,
+            "alpha": plan.alpha,
+            "analysis": nano_analysis.analysis_code(),
+        }
+        key, book = fingerprint(config), self.work.book_of(nano_training.measuring_code())
+        self.answers["frozen_core"] = rows
+        step = book.step(key, GIVEN, GIVEN, seed, config=config)
+        book.record(GIVEN, [self.opened.row, step, *self._tests(key, rows)])
 
     def _conclude(self, phase: str, suite: str, kind: nano_analysis.Kind) -> None:
         """Analyse a phase and record its rows, which the gates read."""
         question = self._question(suite, kind)
         key = nano_analysis.question_key(question)
         nano_analysis.analyse(str(self.home), phase, unwalked(question), key)
-        self._record(phase, key, nano_analysis.rows_of(self.home, key))
-
-    def _record(self, phase: str, key: str, rows: Sequence[Any]) -> None:
+        rows = nano_analysis.rows_of(self.home, key)
         self.analyses[phase], self.answers[phase] = key, rows
-        step = self.work.book.step(key, "analyse", phase, None, config={"phase": phase, "key": key})
+        text = self.protocol.texts["second" if suite == "generalization" else "main"]
+        config = {"phase": phase, "key": key, "text": digest_fields(text)}
+        book = self.work.book_of(nano_analysis.analysis_code())
+        step = book.step(key, "analyse", phase, None, config=config)
+        files = product_file(self.home, nano_analysis.KIND, key, key)
+        book.record(phase, [step, book.planned(key), *self._tests(key, rows), *files])
+
+    def _tests(self, key: str, rows: Sequence[Any]) -> list[TestResultRow]:
         study, model, look = self.protocol.plan.study, self.protocol.model, len(self.protocol.seeds)
-        found = [
+        return [
             TestResultRow(step_id=key, study=study, model=model, look=look, **asdict(row)) for row in rows
         ]
-        self.work.book.record(phase, [step, self.work.book.planned(key), *found])
 
     def _question(self, suite: str, kind: nano_analysis.Kind) -> Question:
         """What is asked of the runs of a suite; arms with a missing run say why."""
         cells = list(self.work.jobs | dict.fromkeys(self.work.failures))
         arms = dict.fromkeys(cell[1] for cell in cells if cell[0] in (suite, "core"))
-        missing: dict[str, str] = {}
+        missing = self._unmeasured(suite, kind)
         runs: dict[str, dict[int, Any]] = {}
         for arm in arms:
             where = suite if any(one.id == arm for one in self.protocol.suites[suite]) else "core"
             own = [(where, arm, seed) for seed in self.protocol.seeds]
-            lost = [cell for cell in own if cell not in self.work.jobs or cell in self.work.failures]
+            lost = [cell for cell in own if cell not in self.work.jobs]
             if lost:
                 missing[arm] = f"{said(lost[0])}: {self.work.failures.get(lost[0], 'not trained')}"
             runs[arm] = {cell[2]: self.work.jobs[cell] for cell in own if cell in self.work.jobs}
@@ -266,6 +293,20 @@ class NanoStudy:
             before=self.protocol.before,
             permutations=self.protocol.permutations,
         )
+
+    def _unmeasured(self, suite: str, kind: nano_analysis.Kind) -> dict[str, str]:
+        """Why an analysis has no measurement of a run: of the arm for the frozen test, which needs each.
+
+        What regimes are asked goes on with the runs themselves; there the name is `KIND/ARM`. Losses of
+        memories and controls need none.
+        """
+        if kind not in ("frozen", "regimes"):
+            return {}
+        return {
+            cell[1] if kind == "frozen" else f"{what}/{cell[1]}": f"{said(cell)}: {why}"
+            for (what, cell), why in reversed(self.work.unmeasured.items())
+            if cell[0] == suite and (what == "frozen" or kind == "regimes")
+        }
 
     def _ask(self) -> None:
         """Ask the four gates, each of the analysis it reads; none leads to another."""
@@ -314,10 +355,16 @@ class NanoStudy:
 
     def told(self, phase: str) -> list[str]:
         """What a phase alone came to, line by line."""
-        lines = [f"{phase}: {self.skipped.get(phase, 'done')}"]
-        lines += [f"  {said(cell)}: {why}" for cell, why in self.work.failures.items()]
+        failed = self.work.failed()
+        lines = [f"{phase}: {self.skipped.get(phase) or ('failed in part' if failed else 'done')}"]
+        lines += [f"  {line}" for line in failed]
         lines += nano_analysis.lines(self.answers.get(phase, ()))
         return lines + [f"  {path}" for path in self.figures]
+
+    def phase_result(self, phase: str) -> dict[str, Any]:
+        """What a phase alone came to, as plain data."""
+        failed = self.work.failed()
+        return {"lines": self.told(phase), "passed": not failed, "failed": failed}
 
     def summary(self) -> str:
         """The last decision in a sentence."""
@@ -326,4 +373,4 @@ class NanoStudy:
     def result(self) -> dict[str, Any]:
         """The decisions in order as plain data."""
         told = run_row.result(self.opened.row, self.protocol.model, self.path)
-        return told | {"failed": [f"{said(cell)}: {why}" for cell, why in self.work.failures.items()]}
+        return told | {"failed": self.work.failed()}

@@ -27,8 +27,9 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.nano_gates import GATES
-from flows.nano_protocol import PHASES, SHOWN, NanoProtocol
-from flows.nano_run import begin, run_phase, runs_here
+from flows.nano_protocol import PHASES, SHOWN, NanoProtocol, planned_texts, refuse_steps
+from flows.nano_run import begin, run_phase
+from flows.nano_work import RunFailedError, planned_steps
 from lab.errors import UsageError, unknown
 from lab.plan import Plan
 from lab.study import PlannedStep, Study
@@ -76,7 +77,11 @@ CONTROLS = (
     SuiteStep(id="self-regimes", state=OWN, regimes="windows", twins=True),
     SuiteStep(id="vanilla-regimes", regimes="windows"),
     *(
-        SuiteStep(id=f"fixed-bias-{norm}", state={"update": "fixed", "fixed_norm": norm}, regimes="windows")
+        SuiteStep(
+            id=f"fixed-bias-{norm}",
+            state={"update": "fixed", "fixed_norm": norm, "memory": "none"},
+            regimes="windows",
+        )
         for norm in (0.5, 1.0, 2.0)
     ),
     SuiteStep(id="self-dim1-regimes", state={"dim": 1}, regimes="windows"),
@@ -94,8 +99,6 @@ SUITES: Mapping[str, tuple[SuiteStep, ...]] = MappingProxyType(
     {"core": CORE, "generalization": GENERALIZATION, "memory": MEMORY, "controls": CONTROLS}
 )
 """Every training of the study as data; steps of one recipe are trained once."""
-PUBLISHED_STEP = SuiteStep(id="regimes-published", state=OWN, regimes="published", twins=True)
-"""With the earlier study's windows and strengths, where the profile is as long as that study."""
 PROBED_POSITIONS = 128
 """Held-out positions that the state's effect is measured on, a probe."""
 
@@ -133,7 +136,9 @@ class Nanodesmo:
     state_rate: Annotated[float, Field(description="Share of the new state", gt=0, le=1)] = 0.2
     positions: Annotated[Positions, Field(description="That statistics are averaged over")] = "all"
     injection: Annotated[Injection, Field(description="P of the state")] = "trained"
-    memory: Annotated[Memory, Field(description="Of every arm but those of the memory suite")] = "none"
+    memory: Annotated[
+        Memory, Field(description="Of every arm but fixed ones and those of the memory suite")
+    ] = "none"
     step_frac: Annotated[bool, Field(description="Whether the state sees how far training is")] = True
     regimes: Annotated[str, Field(description="JSON file of regimes with windows; empty: ours")] = ""
     windows: Annotated[
@@ -146,7 +151,7 @@ class Nanodesmo:
     twin_tail: Annotated[int, Field(description="Steps a twin goes on after its window", ge=0)] = 0
     before: Annotated[int, Field(description="Clean steps that a window is compared with", ge=5)] = 20
     probe_every: Annotated[int, Field(description="Steps between probes of the state", ge=1)] = 10
-    rotations: Annotated[int, Field(description="Of the frozen test", ge=1, le=100_000)] = 200
+    rotations: Annotated[int, Field(description="Of the frozen test", ge=199, le=100_000)] = 200
     permutations: Annotated[int, Field(description="Of separability", ge=20, le=100_000)] = 200
     loss_margin: Annotated[float, Field(description="Smallest difference of losses, nats", gt=0)] = 0.02
     auc_margin: Annotated[float, Field(description="Smallest gain of AUC", gt=0, lt=0.5)] = 0.05
@@ -163,8 +168,9 @@ class Nanodesmo:
         if len(set(self.seeds)) < len(self.seeds) or not 0 <= min(self.seeds) <= max(self.seeds) < 50_000:
             raise UsageError(f"seeds = {self.seeds}; name each once, from 0 to 49999")
         try:
-            checked(suites(self))
-            recipe(self), texts(self)
+            checked(SUITES)
+            texts(self)
+            refuse_steps(SUITES, recipe(self))
             if self.windows == "random" and not self.regimes:
                 randomised(STRONG, steps=self.steps, seed=0, **placing(self))
             listed(self).refuse_outside(self.steps)
@@ -240,14 +246,6 @@ def texts(settings: Nanodesmo) -> dict[str, TextSource]:
     }
 
 
-def suites(settings: Nanodesmo) -> dict[str, tuple[SuiteStep, ...]]:
-    """Every suite; `full` goes through the published windows too."""
-    found = dict(SUITES)
-    if settings.profile == "full":
-        found["core"] = (*CORE, PUBLISHED_STEP)
-    return found
-
-
 def plan(settings: Nanodesmo) -> Plan:
     """The plan that a run of these settings follows."""
     return Plan(
@@ -271,7 +269,8 @@ def plan(settings: Nanodesmo) -> Plan:
         design={
             **{name: value for name, value in asdict(settings).items() if name not in SHOWN},
             "regimes": asdict(listed(settings)),
-            "suites": suites(settings),
+            **planned_texts(texts(settings)),
+            "suites": dict(SUITES),
         },
         gates=GATES,
     )
@@ -317,7 +316,7 @@ def protocol(settings: Nanodesmo) -> NanoProtocol:
         model=settings.model,
         texts=texts(settings),
         recipe=recipe(settings),
-        suites=suites(settings),
+        suites=SUITES,
         seeds=settings.seeds,
         listed=listed(settings) if settings.regimes or settings.windows == "listed" else None,
         placing=placing(settings),
@@ -334,16 +333,7 @@ def protocol(settings: Nanodesmo) -> NanoProtocol:
 
 def steps(settings: Nanodesmo, home: Path) -> list[PlannedStep]:
     """The dry run: what there is to train; changes nothing."""
-    told = protocol(settings)
-    found = [PlannedStep(name="prepare texts", units=len(told.texts), cached=0)]
-    for suite in told.suites:
-        cells = told.cells(suite) if suite != "generalization" or told.has_second else []
-        try:
-            here = runs_here(told, home, cells)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        found.append(PlannedStep(name=f"train {suite}", units=len(cells), cached=here))
-    return found
+    return planned_steps(protocol(settings), home)
 
 
 @flow(
@@ -354,9 +344,12 @@ def steps(settings: Nanodesmo, home: Path) -> list[PlannedStep]:
     validate_parameters=True,
 )
 def nanodesmo(settings: Nanodesmo = SMOKE) -> State[dict[str, Any]]:
-    """Train every suite, test it frozen, compare, ask the gates, draw the figures: nine phases in order."""
+    """Train every suite, test it frozen, compare, ask the gates, draw the figures: nine phases in order.
+
+    Where a part failed, the rest is done, the gates are asked all the same, and the run ends as failed.
+    """
     run = begin(protocol(settings))
-    with run.closing():
+    with run.closing(run.result):
         run.walk()
     return Completed(message=run.summary(), data=run.result())
 
@@ -368,7 +361,7 @@ def nanodesmo(settings: Nanodesmo = SMOKE) -> State[dict[str, Any]]:
     task_runner=runner(),
 )
 def nanodesmo_phase(settings: Nanodesmo, phase: str) -> dict[str, Any]:
-    """One phase with what it needs; `lines` to print and whether all `passed`."""
+    """One phase with what it needs; what `run_phase` says of it."""
     return run_phase(protocol(settings), phase)
 
 
@@ -378,7 +371,10 @@ def only(settings: Nanodesmo, name: str, folder: str | None) -> Mapping[str, Any
         raise UsageError("a phase writes into the lab's home; leave out --out")
     if name not in PHASES:
         raise unknown("phase", name, PHASES)
-    found: Mapping[str, Any] = nanodesmo_phase(settings, name)
+    try:
+        found: Mapping[str, Any] = nanodesmo_phase(settings, name)
+    except RunFailedError as error:
+        return error.result
     return found
 
 

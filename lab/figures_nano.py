@@ -185,7 +185,7 @@ def separability(frame: pl.DataFrame) -> alt.LayerChart:
     ----------
     frame
         Rows of the query `separable`: regime, channels, estimate, low, high, p, n, alpha, shuffled_low,
-        shuffled_high, verdict, reason.
+        shuffled_high, verdict, reason (with an estimate: why it has no interval).
     """
     import altair as alt
 
@@ -217,12 +217,39 @@ def separability(frame: pl.DataFrame) -> alt.LayerChart:
     chance = alt.Chart(pl.DataFrame({"half": [0.5]})).mark_rule(color=PALETTE["muted"]).encode(x="half:Q")
     shown = tips(("label:N", "of", ""), *numbers(".3f"), ("p:Q", "p, labels exchanged", ".3g"))
     drawn = bars(cut(rows, [0.0, 1.0]), x, y, shown, color=colour.legend(None), shape=shape.legend(None))
-    layers = [*([bar] if null.height else []), chance, *drawn, *why_not(rows, y, "estimate")]
+    layers = [
+        *([bar] if null.height else []),
+        chance,
+        *drawn,
+        *_alike(rows, y),
+        *why_not(rows, y, "estimate"),
+    ]
     return styled(
         alt.layer(*layers),
         height=16 * len(names),
         description=f"AUC by regime and channels. {told(rows, 'label', '.3f')}.",
     )
+
+
+def _alike(rows: pl.DataFrame, y: alt.Y) -> list[alt.Chart]:
+    """Beside an AUC without an interval, why it has none; to the left of high ones."""
+    import altair as alt
+
+    there = rows.filter(
+        pl.col("estimate").is_not_null() & pl.col("low").is_null() & pl.col("reason").is_not_null()
+    ).with_columns(
+        why=pl.when(pl.col("n") > 1).then(pl.format("{} seeds alike", "n")).otherwise(pl.lit("one seed"))
+    )
+    made = []
+    for high in (True, False):
+        some = there.filter((pl.col("estimate") > 0.5) == high)
+        if some.height:
+            words = alt.Chart(some).mark_text(
+                align="right" if high else "left", dx=-8 if high else 8, color=PALETTE["muted"], fontSize=11
+            )
+            shown = tips(("label:N", "of", ""), ("reason:N", "no interval", ""))
+            made.append(words.encode(x="estimate:Q", y=y, text="why:N", tooltip=shown))
+    return made
 
 
 def deltas(frame: pl.DataFrame) -> alt.LayerChart:
@@ -282,14 +309,17 @@ COMPONENTS = {
     "S_z": "S, speed",
     "U_z": "U, entropy",
     "C_z": "C, loss of state effect",
+    "R_z": "R, change of valence",
+    "kappa_z": "κ, curvature",
     "distance": "distance, raw",
     "velocity": "velocity, raw",
+    "R": "change of valence, raw",
     "curvature": "curvature, raw",
 }
 
 
 def valence(frame: pl.DataFrame) -> alt.LayerChart:
-    """Valence and intensity inside windows minus on clean steps.
+    """Valence and intensity inside windows minus the clean steps right before.
 
     Parameters
     ----------
@@ -298,18 +328,22 @@ def valence(frame: pl.DataFrame) -> alt.LayerChart:
     """
     rows = _parts(frame, VALENCES)
     return regime_forest(
-        rows, title="inside − clean", form="+.3f", said="Composite metrics, inside minus clean.", symlog=True
+        rows,
+        title="inside − before",
+        form="+.3f",
+        said="Composite metrics, inside minus before.",
+        symlog=True,
     )
 
 
 def components(frame: pl.DataFrame) -> alt.LayerChart:
-    """What valence is made of, and the raw measures; the frame is that of `valence`."""
+    """What valence and intensity are made of, and the raw measures; the frame is that of `valence`."""
     rows = _parts(frame, COMPONENTS)
     return regime_forest(
         rows,
-        title="inside − clean; D, S, U, C in SD",
+        title="inside − before; D, S, U, C, R, κ in SD",
         form="+.3f",
-        said="Components of valence, inside minus clean.",
+        said="Components of valence and intensity, inside minus before.",
         symlog=True,
         step=15,
     )

@@ -256,12 +256,13 @@ def lead_lag(frame: pl.DataFrame) -> alt.TopLevelMixin:
     ----------
     frame
         Rows of the query `LEAD_LAG`: channel, lag (in probes, positive: the effect comes first), estimate,
-        low, high, p, n, alpha, reason.
+        low, high, p_adjusted, n, alpha, reason.
     """
     import altair as alt
 
     rows, order = _panelled(frame.with_columns(level=level()))
-    there = rows.filter(pl.col("estimate").is_not_null())
+    sure = (pl.col("p_adjusted") <= pl.col("alpha")).fill_null(False)
+    there = rows.filter(pl.col("estimate").is_not_null()).with_columns(sure=sure)
     x = alt.X("lag:Q", title="lag, probes", axis=alt.Axis(tickCount=5, format="d", grid=False))
     y = alt.Y("estimate:Q", title=None, axis=alt.Axis(tickCount=5, grid=True))
     shown = tips(
@@ -271,25 +272,29 @@ def lead_lag(frame: pl.DataFrame) -> alt.TopLevelMixin:
         ("low:Q", "band, low", "+.3f"),
         ("high:Q", "band, high", "+.3f"),
         ("level:N", "band", ""),
+        ("p_adjusted:Q", "p, Holm", ".3g"),
         ("n:Q", "seeds", ""),
     )
     base = alt.Chart().encode(x=x)
     band = base.mark_area(color=PALETTE["band"], opacity=1).encode(y=alt.Y("low:Q"), y2="high:Q")
     line = base.mark_line(color=PALETTE["detected"], strokeWidth=1.5).encode(y=y)
-    dot = base.mark_point(filled=True, size=30, color=PALETTE["detected"], opacity=1).encode(
-        y=y, tooltip=shown
-    )
-    outside = there.filter((pl.col("estimate") < pl.col("low")) | (pl.col("estimate") > pl.col("high")))
+    dots = [
+        base.transform_filter(which)
+        .mark_point(filled=filled, size=30, color=PALETTE["detected"], opacity=1)
+        .encode(y=y, tooltip=shown)
+        for filled, which in ((True, "datum.sure"), (False, "!datum.sure"))
+    ]
     found = "; ".join(
-        f"{r['panel']} at lag {r['lag']:+d}: {r['estimate']:+.3f}" for r in outside.iter_rows(named=True)
+        f"{r['panel']} at lag {r['lag']:+d}: {r['estimate']:+.3f}"
+        for r in there.filter("sure").iter_rows(named=True)
     )
     if there.is_empty():
         return _no_number(rows, "no correlation")
     return in_panels(
-        alt.layer(band, line, dot, data=there),
+        alt.layer(band, line, *dots, data=there),
         order,
         height=130,
-        description=f"State effect against loss and entropy by lag. Outside the band: {found or 'none'}.",
+        description=f"State effect against loss and entropy by lag. Not 0 after Holm: {found or 'none'}.",
     )
 
 

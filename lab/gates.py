@@ -35,7 +35,7 @@ _OPERATORS: Mapping[str, Callable[[Value, Value], bool]] = {
 
 
 class GateError(ValueError):
-    """A gate whose query, evidence or rule does not fit; the night records it and takes the failure route."""
+    """A gate whose query, evidence or rule does not fit; the run fails, and the night tries it again."""
 
 
 @dataclass(frozen=True, kw_only=True)

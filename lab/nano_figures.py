@@ -47,8 +47,8 @@ STILL: Mapping[str, Figure] = {
         title="Signatures",
         caption="AUC of windows against their twins, one window held out, 95 % t intervals over seeds. Grey "
         "bar: the middle 95 % with labels of whole windows exchanged. Step: the step number alone; against "
-        "before: the "
-        "same against the clean steps before, which a clock tells apart.",
+        "before: the same against the clean steps before, which a clock tells apart. Seeds that are "
+        "alike have no t interval.",
         query=nano.separable(nano.MAIN),
         draw=figures_nano.separability,
     ),
@@ -81,8 +81,8 @@ STILL: Mapping[str, Figure] = {
     ),
     "memory/memory_decay_summary": Figure(
         title="Memories beside each other",
-        caption="Means over seeds with 95 % t intervals; drift, effect and share over clean steps after the "
-        "first quarter. self-analysis has no memory.",
+        caption="Means over seeds with 95 % t intervals; drift and effect over clean steps after the first "
+        "quarter, share over all steps. self-analysis has no memory.",
         query=runs.MEMORY_SUMMARY,
         draw=figures_nano_runs.memory_summary,
     ),
@@ -127,22 +127,24 @@ STILL: Mapping[str, Figure] = {
     ),
     "mlp/state_effect_leadlag": Figure(
         title="State effect against loss and entropy",
-        caption="Correlation of detrended series at probes; right of 0 the effect comes first. Band: 95 % "
-        "under independence, from shifted blocks.",
+        caption="Correlation of detrended series at probes; right of 0 the effect comes first. Band, for the "
+        "eye: 95 % under independence, from circular shifts of the mirrored effect. Filled: p after Holm at "
+        "most .05, t over seeds.",
         query=nano.LEAD_LAG,
         draw=figures_nano_courses.lead_lag,
     ),
     "composite/valence": Figure(
         title="Valence and intensity",
-        caption="Inside windows minus on clean steps, 95 % t intervals over seeds. Valence is "
-        "−(D + S + U + C), each in SD of clean steps.",
+        caption="Inside windows minus the clean steps right before, 95 % t intervals over seeds. Valence is "
+        "−(D + S + U + C), each in SD of all clean steps.",
         query=nano.COMPOSITE,
         draw=figures_nano.valence,
     ),
     "composite/components": Figure(
         title="What valence is made of",
-        caption="The same for distance, speed, entropy and loss of state effect, and for the raw measures. "
-        "Linear within 1, logarithmic beyond.",
+        caption="The same for distance, speed, entropy and loss of state effect, for what intensity is made "
+        "of (R, the change of valence between probes, and κ, curvature), and for the raw measures. Linear "
+        "within 1, logarithmic beyond.",
         query=nano.COMPOSITE,
         draw=figures_nano.components,
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,6 +20,9 @@ from lab.nano_figures import figures_of, is_newest
 from lab.report_group import Asked, Group, ask, read_groups
 from lab.store import Store
 
+COLUMNS = 80
+"""Of a line of the trace."""
+TRACE = "SELECT finding, phase, query, figure FROM figure_trace"
 README = Path(__file__).resolve().parent.parent / "README.md"
 FOLDERS = ("perturbation", "generalization", "memory", "controls", "mlp", "composite")
 ENDINGS = r"(?:\.(?:svg|png|html|json|jsonl|csv))?"
@@ -63,6 +67,28 @@ def verify(store: Store, home: Path, readme: Path | None = None) -> list[Check]:
         *_phases(asked),
         *_named(readme or README, folder),
     ]
+
+
+def trace(store: Store) -> list[str]:
+    """Where each finding comes from: its phase and figure, and below them the query that gives its rows.
+
+    Queries are in DuckDB's short form, every column of `test` and in no order; the view `figure_trace` has
+    them as figures ask. Lines are at most 80 columns, but for a name that is longer.
+    """
+    rows = store.read(TRACE).to_dicts()
+    found: list[str] = []
+    for row in rows:
+        figure = row["figure"] or "no figure of its own"
+        found += _folded(f"{row['finding']} · {row['phase']} · {figure}", "  ")
+        short = str(row["query"]).partition(" FROM ")[2].rpartition(" ORDER BY ")[0]
+        found += _folded(f"    FROM {short}", "      ")
+    return found
+
+
+def _folded(line: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        line, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _figures(asked: Callable[[str], Asked], folder: Path, group: Group) -> Iterator[Check]:
@@ -160,7 +186,7 @@ def _signatures(asked: Callable[[str], Asked]) -> Iterator[Check]:
 
 
 def _comparison(asked: Callable[[str], Asked], family: str, hypothesis: str, query: str) -> Check:
-    """A family of comparisons is there with its verdict."""
+    """A family of comparisons is there with numbers and a verdict that is not INVALID."""
     compared = [row for row in asked(query).rows if row["role"] == "decides"]
     known = sum(row["estimate"] is not None for row in compared)
     verdict = [
@@ -170,8 +196,9 @@ def _comparison(asked: Callable[[str], Asked], family: str, hypothesis: str, que
     ]
     told = f"{known} of {len(compared)} comparisons have a number"
     said = f"{verdict[0]['verdict']}, {told}" if verdict else f"no verdict, {told}"
-    why = f" ({verdict[0]['reason']})" if verdict and verdict[0]["reason"] and not known else ""
-    return Check(name=f"{family} comparison", ok=bool(compared and verdict), said=said + why)
+    ok = bool(known and verdict and verdict[0]["verdict"] not in (None, "INVALID"))
+    why = f" ({verdict[0]['reason']})" if verdict and verdict[0]["reason"] and not ok else ""
+    return Check(name=f"{family} comparison", ok=ok, said=said + why)
 
 
 def _phases(asked: Callable[[str], Asked]) -> Iterator[Check]:

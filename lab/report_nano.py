@@ -33,6 +33,12 @@ from lab.report_markup import (
 STEPS = queries.STEPS
 MAIN_ARM = "self-analysis"
 PUBLISHED_NATS = 0.3
+METRICS = {
+    "valid_loss_nats": "held-out loss, nats",
+    "self_drift": "drift",
+    "effect_kl_nats": "state effect, nats",
+}
+"""Metric of a memory in words."""
 
 
 def is_about(group: Group) -> bool:
@@ -59,7 +65,7 @@ def parts(asked: Callable[[str], Asked]) -> list[tuple[str, str]]:
         ("Composite metrics", nano_state.composite(asked)),
         ("What the state holds, and what moves it", nano_state.state(asked)),
         ("On a second text", second(asked)),
-        ("Held-out loss", nano_parts.held_out(asked(runs.HELD_OUT))),
+        ("Held-out loss", _held_out(asked)),
         ("Runs without a result, and phases that were skipped", nano_parts.failures(asked)),
         ("Other answers", nano_parts.others(asked(nano.EVERY))),
     ]
@@ -103,6 +109,7 @@ def frozen(asked: Callable[[str], Asked], scope: str) -> str:
         f"instead. An earlier version of the study called an effect above {PUBLISHED_NATS} a success.</p>"
         + _seeds(found.rows)
         + _states(found.rows)
+        + _presets(asked(nano.presets(scope)))
         + sql(found.sql)
     )
 
@@ -202,6 +209,32 @@ def _states(rows: Sequence[Row]) -> str:
     return (table(main, columns, caption="Predictions by the state put in") if main else "") + more
 
 
+def _presets(found: Asked) -> str:
+    """Whether states made to calm or to alarm do so."""
+    if not found.rows:
+        return ""
+    own = [r for r in found.rows if r["arm"] in (MAIN_ARM, "checkpoint") and r["estimate"] is not None]
+    said = "; ".join(
+        f"{text(r['preset'])} {nats(r['estimate'])} {sense.ends(r['low'], r['high'], nats)} nats, as made in "
+        f"{number(r['held'])} of {number(r['n'])} seeds"
+        for r in own
+    )
+    columns = [
+        column("preset", "preset", is_number=False),
+        nano_parts.named("arm", "arm"),
+        column("entropy − the other, nats", "estimate", nats),
+        Column(head="interval", show=lambda r: sense.ends(r["low"], r["high"], nats)),
+        column("seeds of the expected sign", "held", number),
+        column("seeds", "n", number),
+        column("why not", "reason", is_number=False),
+    ]
+    return (
+        (f"<p>Presets, from a run's own states: {said}.</p>" if said else "")
+        + folded("Presets by arm", table(found.rows, columns, caption="Presets: calm lowers, alarmed raises"))
+        + sql(found.sql)
+    )
+
+
 def compared(found: Asked, caption: str, of: str) -> str:
     """Differences of held-out loss, then of other metrics."""
     columns = [
@@ -218,8 +251,8 @@ def compared(found: Asked, caption: str, of: str) -> str:
         column("seeds", "n", number),
         column("why", "reason", is_number=False),
     ]
-    loss = [row for row in found.rows if row["role"] == "decides"]
-    rest = [row for row in found.rows if row["role"] != "decides"]
+    loss = [row for row in found.rows if row["role"] == "decides"] or found.rows
+    rest = [row for row in found.rows if row not in loss]
     other = [
         Column(head="metric", show=lambda r: text(str(r["metric"]).replace("_", " ")), is_number=False),
         nano_parts.named(of, "arm"),
@@ -228,9 +261,7 @@ def compared(found: Asked, caption: str, of: str) -> str:
         columns[-2],
         columns[-1],
     ]
-    more = (
-        folded("Drift, state effect and share", table(rest, other, caption="Other metrics")) if rest else ""
-    )
+    more = folded("Drift and state effect", table(rest, other, caption="Other metrics")) if rest else ""
     return table(loss, columns, caption=caption) + more + sql(found.sql)
 
 
@@ -257,7 +288,47 @@ def _memory(asked: Callable[[str], Asked]) -> str:
         + _best(found.rows, "memory minus none")
         + charts
         + compared(found, "Memory minus none, held-out loss", "memory")
+        + _kinds(asked(nano.KINDS))
+        + _shares(asked(nano.SHARES))
     )
+
+
+def _kinds(found: Asked) -> str:
+    """Buffers against the running mean: loss, drift and state effect."""
+    if not found.rows:
+        return ""
+    columns = [
+        nano_parts.named("pair", "pair"),
+        Column(head="metric", show=lambda r: text(METRICS.get(str(r["metric"]))), is_number=False),
+        sense.verdict(),
+        column("difference", "estimate", nats),
+        Column(head="interval", show=lambda r: sense.ends(r["low"], r["high"], nats)),
+        column("p", "p", p_value),
+        column("p, Holm", "p_adjusted", p_value),
+        column("p, equivalence", "tost_p", p_value),
+        column("seeds", "n", number),
+        column("why", "reason", is_number=False),
+    ]
+    return table(found.rows, columns, caption="Buffer minus running mean (EMA)") + sql(found.sql)
+
+
+def _shares(found: Asked) -> str:
+    """What share of an update a memory has."""
+    if not found.rows:
+        return ""
+    columns = [
+        nano_parts.named("memory", "arm"),
+        column("share of the update", "estimate", sense.share),
+        Column(head="interval", show=lambda r: sense.ends(r["low"], r["high"], sense.share)),
+        column("seeds", "n", number),
+        column("why not", "reason", is_number=False),
+    ]
+    note = (
+        "<p class=note>Mean over all steps of g|mem| over (1 − g)|raw| + g|mem|. It cannot be below 0, so "
+        "nothing is tested.</p>"
+    )
+    rows = table(found.rows, columns, caption="Share of the memory in the update") + note
+    return folded("Share of the memory", rows + sql(found.sql))
 
 
 def _best(rows: Sequence[Row], difference: str) -> str:
@@ -288,6 +359,24 @@ def _controls(asked: Callable[[str], Asked]) -> str:
         + compared(found, "Run with the state minus control, held-out loss", "control")
         + nano_parts.reactions(asked(nano.CONTROL_DELTAS))
     )
+
+
+def _held_out(asked: Callable[[str], Asked]) -> str:
+    """The state's run beside those without it, none disturbed, then every run."""
+    found = asked(nano.UNDISTURBED)
+    said = "; ".join(
+        f"{text(r['arm'])} {nats(r['estimate'])} {sense.ends(r['low'], r['high'], nats)} "
+        f"{badge(r['verdict'], negligible=r['negligible'])}"
+        for r in found.rows
+        if r["estimate"] is not None
+    )
+    beside = (
+        (f"<p>Without any regime, held-out loss in nats: {said}.</p>" if said else "")
+        + compared(found, "With the state minus without, held-out loss", "pair")
+        if found.rows
+        else ""
+    )
+    return beside + nano_parts.held_out(asked(runs.HELD_OUT))
 
 
 def second(asked: Callable[[str], Asked]) -> str:

@@ -42,6 +42,8 @@ SHOWN = (
     "memory",
     "controls",
     "control_deltas",
+    "undisturbed",
+    "preset",
 )
 """Families whose answers have tables of their own."""
 
@@ -182,11 +184,12 @@ def reactions(found: Asked) -> str:
         column("against before", "estimate", four),
         ends(four),
         column("in SD", "effect", lambda v: signed(v, 2)),
-        column("p", "p", p_value),
+        column("p, Holm", "p_adjusted", p_value),
         column("seeds", "n", number),
         column("why not", "reason", is_number=False),
     ]
     rows = table(found.rows, columns, caption="Windows minus the clean steps before, by run")
+    rows += "<p class=note>Holm over the regimes and channels of a run.</p>"
     return folded(f"How controls react to regimes, {len(found.rows)} differences", rows + sql(found.sql))
 
 
@@ -238,10 +241,13 @@ def held_out(found: Asked) -> str:
         column("seeds", "seeds", number),
         column("without result", "without", number),
         column("tokens a second", "tokens_per_second", number),
-        column("parameters", "parameters", number),
         column("seconds, all seeds", "seconds", seconds),
     ]
-    return table(found.rows, columns, caption="Every run, the lowest loss of a suite first") + sql(found.sql)
+    return (
+        table(found.rows, columns, caption="Every run, the lowest loss of a suite first")
+        + "<p class=note>Tokens a second: those of twins count too, as their time does.</p>"
+        + sql(found.sql)
+    )
 
 
 def failures(asked: Callable[[str], Asked]) -> str:

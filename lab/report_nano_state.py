@@ -15,11 +15,9 @@ from lab.report_group import Asked
 from lab.report_markup import Column, Row, column, folded, number, p_value, signed, sql, table, text
 
 
-def _outside(row: Row) -> bool:
-    """Whether a number lies outside its band."""
-    value, low, high = row["estimate"], row["low"], row["high"]
-    known = isinstance(value, float) and isinstance(low, float) and isinstance(high, float)
-    return known and not low <= value <= high  # type: ignore[operator]
+def _differs(row: Row) -> bool:
+    """Whether a number differs from 0 after Holm."""
+    return isinstance(row["p_adjusted"], float) and row["p_adjusted"] <= float(str(row["alpha"]))
 
 
 def lead_lag(asked: Callable[[str], Asked]) -> str:
@@ -27,19 +25,48 @@ def lead_lag(asked: Callable[[str], Asked]) -> str:
     lags, alarms = asked(nano.LEAD_LAG), asked(nano.WARNING)
     if not (lags.rows or alarms.rows):
         return ""
+    return _lags(lags) + nano_parts.drawn(asked, "mlp/state_effect_leadlag") + _by_lag(lags) + _alarms(alarms)
+
+
+def _lags(lags: Asked) -> str:
+    """Which lags differ from 0 after Holm, in a sentence."""
     known = [row for row in lags.rows if row["estimate"] is not None]
-    whys = dict.fromkeys(str(row["reason"]) for row in lags.rows if row["estimate"] is None and row["reason"])
-    outside = [row for row in known if _outside(row)]
+    if not known:
+        whys = dict.fromkeys(str(row["reason"]) for row in lags.rows if row["reason"])
+        return "".join(f"<p>No correlation: {text(why)}.</p>" for why in whys)
+    sure = [row for row in known if _differs(row)]
     said = "; ".join(
         f"{channel_name(str(row['channel']))} at lag {signed(row['lag'], 0)}: {signed(row['estimate'], 3)}"
-        for row in outside
+        for row in sure
     )
-    told = (
-        f"<p>Of {len(known)} lags {len(outside)} lie outside the band, of which one in twenty would by chance"
+    return (
+        f"<p>Of {len(known)} lags {len(sure)} differ from 0 after Holm over the lags of a channel"
         f"{f': {said}' if said else ''}.</p>"
-        if known
-        else "".join(f"<p>No correlation: {text(why)}.</p>" for why in whys)
     )
+
+
+def _by_lag(lags: Asked) -> str:
+    """Every lag with its p and the band of the figure."""
+    columns = [
+        nano_parts.channel("state effect with"),
+        column("lag, probes", "lag", lambda v: signed(v, 0)),
+        column("correlation", "estimate", lambda v: signed(v, 3)),
+        column("p", "p", p_value),
+        column("p, Holm", "p_adjusted", p_value),
+        Column(head="band, 95 %", show=lambda r: sense.ends(r["low"], r["high"], lambda v: signed(v, 3))),
+        column("seeds", "n", number),
+        column("why not", "reason", is_number=False),
+    ]
+    note = (
+        "<p class=note>p: t over seeds of Fisher's z. The band, of circular shifts of the mirrored effect, "
+        "is for the eye and decides nothing.</p>"
+    )
+    rows = table(lags.rows, columns, caption="State effect by lag; positive: it comes first")
+    return folded(f"{len(lags.rows)} lags in numbers", rows + note + sql(lags.sql)) if lags.rows else ""
+
+
+def _alarms(alarms: Asked) -> str:
+    """Precision and recall of alarms."""
     columns = [
         nano_parts.channel(),
         column("precision", "precision", sense.share),
@@ -53,9 +80,8 @@ def lead_lag(asked: Callable[[str], Asked]) -> str:
         column("why not", "reason", is_number=False),
     ]
     return (
-        told
-        + nano_parts.drawn(asked, "mlp/state_effect_leadlag")
-        + "<p class=note>An alarm: a channel above its clean steps before. Precision: share of alarms "
+        "<p class=note>An alarm: a channel more than 3 SD above the mean of the clean steps before; top-1 "
+        "probability more than 3 SD below. Precision: share of alarms "
         "inside a window; recall: share of window steps with an alarm; base rate: share of steps inside "
         "windows, the precision of an alarm that knows nothing.</p>"
         + table(alarms.rows, columns, caption="Alarms")
@@ -71,7 +97,7 @@ def composite(asked: Callable[[str], Asked]) -> str:
     columns = [
         nano_parts.named("regime", "regime"),
         column("metric", "part", is_number=False),
-        column("inside − clean", "estimate", lambda v: signed(v, 3)),
+        column("inside − before", "estimate", lambda v: signed(v, 3)),
         nano_parts.ends(lambda v: signed(v, 3)),
         column("p", "p", p_value),
         column("p, Holm", "p_adjusted", p_value),
@@ -85,7 +111,11 @@ def composite(asked: Callable[[str], Asked]) -> str:
         if r["part"] == "valence" and r["estimate"] is not None
     )
     return (
-        (f"<p>Valence inside windows minus on clean steps, in SD: {said}.</p>" if said else "")
+        (
+            f"<p>Valence inside windows minus the clean steps right before, in SD of clean steps: {said}.</p>"
+            if said
+            else ""
+        )
         + nano_parts.drawn(asked, "composite/valence", "composite/components", "composite/trajectory")
         + folded("In numbers", table(found.rows, columns, caption="Composite metrics by regime"))
         + sql(found.sql)
@@ -97,12 +127,13 @@ def state(asked: Callable[[str], Asked]) -> str:
     found, moves, sides = asked(nano.PROBES), asked(nano.SENSITIVITY), asked(nano.DIMENSION)
     if not (found.rows or moves.rows or sides.rows):
         return ""
-    null = {r["metric"]: r for r in found.rows if r["hypothesis"] == "shuffled"}
+    of = {(r["hypothesis"], r["metric"]): r for r in found.rows}
     probes = [
         {
             **r,
-            "null": null.get(r["metric"], {}).get("estimate"),
-            "null_high": null.get(r["metric"], {}).get("high"),
+            "null": of.get(("shuffled", r["metric"]), {}).get("estimate"),
+            "null_high": of.get(("shuffled", r["metric"]), {}).get("high"),
+            "other_seeds": of.get(("other_seeds", r["metric"]), {}).get("estimate"),
         }
         for r in found.rows
         if r["hypothesis"] == "linear_probe"
@@ -115,29 +146,39 @@ def state(asked: Callable[[str], Asked]) -> str:
         nano_parts.ends(lambda v: signed(v, 2)),
         column("shifted targets", "null", lambda v: signed(v, 2)),
         column("their 97.5 %", "null_high", lambda v: signed(v, 2)),
-        column("p", "p", p_value),
+        column("targets of other seeds", "other_seeds", lambda v: signed(v, 2)),
+        column("p, the larger of two", "p", p_value),
+        column("p, Holm", "p_adjusted", p_value),
         column("seeds", "n", number),
         column("why not", "reason", is_number=False),
     ]
-    each = [
-        column("dimension", "dimension", is_number=False),
-        column("H(+) − H(−), nats", "estimate", nano_parts.four),
-        nano_parts.ends(nano_parts.four),
-        column("p", "p", p_value),
-        column("p, Holm", "p_adjusted", p_value),
-        column("why not", "reason", is_number=False),
-    ]
-    strongest = folded(
-        f"{len(sides.rows)} dimensions, the strongest first",
-        table(sides.rows, each, caption="Entropy along each dimension") + sql(sides.sql),
-    )
     return (
         _shape(found.rows)
         + table(probes, columns, caption="Linear probes")
+        + "<p class=note>Two nulls, p is the larger of theirs: the target mirrored and shifted in time, and "
+        "(not for the step, which seeds share) targets permuted over seeds. Holm over what is read.</p>"
         + sql(found.sql)
         + nano_parts.drawn(asked, "mlp/input_sensitivity")
-        + (strongest if sides.rows else "")
+        + (_dimensions(sides) if sides.rows else "")
     )
+
+
+def _dimensions(sides: Asked) -> str:
+    """How much the strongest, the second strongest dimension of a seed moves entropy, and so on."""
+    columns = [
+        column("rank in its seed", "rank", number),
+        column("|H(+) − H(−)|, nats", "estimate", lambda v: number(v, 3)),
+        nano_parts.ends(lambda v: number(v, 3)),
+        column("seeds", "n", number),
+        column("why not", "reason", is_number=False),
+    ]
+    note = (
+        "<p class=note>Seeds share no basis, so each ranks its own dimensions; means over seeds of a rank. "
+        "The largest of many is large by chance too, so there is no p; whether dimensions are special at all "
+        "is p, axes, of the frozen test.</p>"
+    )
+    body = table(sides.rows, columns, caption="Entropy along single dimensions") + note + sql(sides.sql)
+    return folded(f"{len(sides.rows)} dimensions, the strongest first", body)
 
 
 def _shape(rows: Sequence[Row]) -> str:

@@ -28,7 +28,8 @@ CHANNELS = (
 """Channels in the order of tables and panels."""
 STATES = ("zero", "own", "confident", "uncertain", "random")
 FROZEN_ARMS = ("self-analysis", "self-analysis-noself", "self-analysis-random", "random-p")
-PARTS = ("valence", "intensity", "D_z", "S_z", "U_z", "C_z", "distance", "velocity", "curvature")
+PARTS = ("valence", "intensity", "D_z", "S_z", "U_z", "C_z", "R_z", "kappa_z", "distance", "velocity", "R",
+         "curvature")  # fmt: skip
 """Of the composite."""
 PHASES = (
     "prepare",
@@ -70,8 +71,7 @@ ANSWERS = """judged AS (
 _FROZEN = f"""WITH {ANSWERS}
 SELECT hypothesis, metric, split_part(contrast, ':', 1) AS arm, nullif(split_part(contrast, ':', 2), '') AS
        part,
-       estimate, low, high, p, statistic, df1, margin, alpha, mde, n, n_to_settle, verdict, negligible,
-       method, reason
+       estimate, low, high, p, statistic, margin, alpha, n, n_to_settle, verdict, negligible, reason
 FROM answer
 WHERE scope = $scope AND family = 'leverage' AND (metric = 'entropy_nats' OR hypothesis = 'state')
 ORDER BY {place(FROZEN_ARMS, "arm")}, arm, hypothesis, metric, {place(STATES, "part")},
@@ -82,14 +82,13 @@ _SEPARABLE = f"""WITH {ANSWERS}, found AS (
     SELECT * FROM answer WHERE scope = $scope AND family = 'separability' AND metric = 'auc' AND contrast <>
            '*'
 ), told AS (
-    SELECT contrast, any_value(verdict) AS verdict, any_value(p_adjusted) AS signature_p,
-           any_value(reason) AS why FROM found WHERE hypothesis = 'signature' GROUP BY contrast
+    SELECT contrast, any_value(verdict) AS verdict FROM found WHERE hypothesis = 'signature' GROUP BY contrast
 ), chance AS (
-    SELECT contrast, any_value(estimate) AS shuffled, any_value(low) AS shuffled_low,
-           any_value(high) AS shuffled_high FROM found WHERE hypothesis = 'shuffled' GROUP BY contrast
+    SELECT contrast, any_value(low) AS shuffled_low, any_value(high) AS shuffled_high
+    FROM found WHERE hypothesis = 'shuffled' GROUP BY contrast
 )
-SELECT contrast AS regime, hypothesis AS channels, estimate, low, high, p, n, alpha, shuffled, shuffled_low,
-       shuffled_high, verdict, signature_p, why, reason
+SELECT contrast AS regime, hypothesis AS channels, estimate, low, high, p, n, alpha, shuffled_low,
+       shuffled_high, verdict, reason
 FROM (SELECT contrast, hypothesis, estimate, low, high, p, n, alpha, reason FROM found
       WHERE hypothesis IN {SETS}) AS each_set
 LEFT JOIN told USING (contrast) LEFT JOIN chance USING (contrast)
@@ -103,25 +102,22 @@ SELECT contrast AS regime, any_value(verdict) FILTER (role = 'verdict') AS verdi
        any_value(coalesce(negligible, false)) FILTER (role = 'verdict') AS negligible,
        any_value(p_adjusted) FILTER (role = 'verdict') AS p_adjusted,
        any_value(n) FILTER (role = 'verdict') AS n,
-       any_value(margin) FILTER (role = 'verdict') AS margin,
        max(estimate) FILTER (hypothesis = 'common_state') AS common_state,
        max(low) FILTER (hypothesis = 'common_state') AS common_state_low,
        max(high) FILTER (hypothesis = 'common_state') AS common_state_high,
+       any_value(reason) FILTER (hypothesis = 'common_state') AS common_state_why,
        max(estimate) FILTER (hypothesis = 'common') AS common,
-       max(estimate) FILTER (hypothesis = 'common_smoothed') AS smoothed,
        max(estimate) FILTER (hypothesis = 'beyond_smoothed') AS past_adds,
        max(low) FILTER (hypothesis = 'beyond_smoothed') AS past_adds_low,
        max(high) FILTER (hypothesis = 'beyond_smoothed') AS past_adds_high,
+       any_value(reason) FILTER (hypothesis = 'beyond_smoothed') AS past_adds_why,
        max(estimate) FILTER (hypothesis = 'state') AS state,
-       max(estimate) FILTER (hypothesis = 'step') AS step,
-       max(estimate) FILTER (hypothesis = 'step_before') AS step_before,
        max(low) FILTER (hypothesis = 'shuffled') AS shuffled_low,
        max(high) FILTER (hypothesis = 'shuffled') AS shuffled_high,
        max(estimate) FILTER (hypothesis = 'beyond_common') AS adds,
        max(low) FILTER (hypothesis = 'beyond_common') AS adds_low,
        max(high) FILTER (hypothesis = 'beyond_common') AS adds_high,
-       max(p) FILTER (hypothesis = 'beyond_common') AS adds_p,
-       max(n_to_settle) FILTER (hypothesis = 'beyond_common') AS n_to_settle,
+       any_value(reason) FILTER (hypothesis = 'beyond_common') AS adds_why,
        any_value(reason) FILTER (role = 'verdict') AS reason
 FROM found GROUP BY contrast ORDER BY contrast = '*', contrast
 """
@@ -159,10 +155,11 @@ ORDER BY variant
 
 _COMPARED = """WITH {answers}, found AS (
     SELECT *, {name} AS arm FROM answer
-    WHERE family = '{family}' AND role IN ('decides', 'secondary') AND hypothesis = 'difference'
+    WHERE scope = 'main' AND family = '{family}' AND role IN ('decides', 'secondary')
+      AND hypothesis = 'difference'
 ), same AS (
     SELECT contrast, metric, any_value(p) AS tost_p FROM answer
-    WHERE family = '{family}' AND role = 'equivalence' GROUP BY contrast, metric
+    WHERE scope = 'main' AND family = '{family}' AND role = 'equivalence' GROUP BY contrast, metric
 )
 SELECT arm, metric, role, estimate, low, high, p, p_adjusted, tost_p, alpha, margin, n, mde, n_to_settle,
        verdict,
@@ -177,18 +174,51 @@ CONTROLS = _COMPARED.format(
     answers=ANSWERS, family="controls", name="regexp_replace(contrast, '^self-regimes-', '')"
 )
 
+UNDISTURBED = _COMPARED.format(
+    answers=ANSWERS,
+    family="undisturbed",
+    name="replace(regexp_replace(contrast, '-(self-analysis-noself|baseline)$', ' − \\1'), "
+    "'self-analysis-noself', 'noself')",
+)
+
+KINDS = f"""WITH {ANSWERS}, found AS (
+    SELECT * FROM answer WHERE family = 'memory' AND hypothesis = 'buffer_minus_ema'
+), same AS (
+    SELECT contrast, p AS tost_p FROM answer
+    WHERE family = 'memory' AND hypothesis = 'buffer_minus_ema_tost' AND metric = 'valid_loss_nats'
+)
+SELECT replace(contrast, '-mem-ema', ' − mem-ema') AS pair, metric, estimate, low, high, p, p_adjusted,
+       CASE WHEN metric = 'valid_loss_nats' THEN tost_p END AS tost_p, margin, n, verdict,
+       coalesce(negligible, false) AS negligible, reason
+FROM found LEFT JOIN same USING (contrast)
+ORDER BY metric <> 'valid_loss_nats', metric, contrast
+"""
+
+SHARES = f"""WITH {ANSWERS}
+SELECT contrast AS arm, estimate, low, high, n, reason
+FROM answer WHERE family = 'memory' AND hypothesis = 'share' ORDER BY contrast
+"""
+
+_PRESETS = f"""WITH {ANSWERS}
+SELECT split_part(contrast, ':', 1) AS arm, split_part(contrast, ':', 2) AS preset, estimate, low, high,
+       statistic AS held, n, reason
+FROM answer WHERE scope = $scope AND family = 'preset' AND hypothesis = 'sign'
+ORDER BY {place(FROZEN_ARMS, "arm")}, arm, preset DESC
+"""
+
 SWAP = f"""WITH {ANSWERS}
 SELECT hypothesis, CASE hypothesis WHEN 'frozen' THEN regexp_replace(contrast, '-own$', '')
                                    ELSE regexp_replace(contrast, '-swap-[ab]$', '') END AS state,
-       contrast, estimate, low, high, p, p_adjusted, alpha, margin, n, mde, verdict, reason
-FROM answer WHERE family = 'swap' AND role = 'secondary'
+       estimate, low, high, p, p_adjusted, margin, n, mde, verdict, coalesce(negligible, false) AS negligible,
+       reason
+FROM answer WHERE scope = 'main' AND family = 'swap' AND role = 'secondary'
 ORDER BY hypothesis DESC, contrast
 """
 
 LEAD_LAG = f"""WITH {ANSWERS}
 SELECT split_part(metric, '~', 2) AS channel, try_cast(replace(contrast, 'lag ', '') AS BIGINT) AS lag,
        estimate, low, high,
-       p, p_adjusted, alpha, n, method, reason
+       p, p_adjusted, alpha, n, reason
 FROM answer WHERE scope = 'main' AND family = 'lead_lag' AND hypothesis = 'cross_correlation'
 ORDER BY channel DESC, lag
 """
@@ -211,16 +241,16 @@ FROM found GROUP BY contrast ORDER BY contrast
 """
 
 COMPOSITE = f"""WITH {ANSWERS}
-SELECT contrast AS regime, metric AS part, estimate, low, high, p, p_adjusted, alpha, n, method, reason
+SELECT contrast AS regime, metric AS part, estimate, low, high, p, p_adjusted, alpha, n, reason
 FROM answer WHERE scope = 'main' AND family = 'composite' AND hypothesis = 'inside_minus_clean'
 ORDER BY {place(PARTS, "metric")}, metric, contrast
 """
 
 PROBES = f"""WITH {ANSWERS}
-SELECT hypothesis, metric, contrast, estimate, low, high, p, alpha, n, method, reason
+SELECT hypothesis, metric, estimate, low, high, p, p_adjusted, n, reason
 FROM answer WHERE scope = 'main' AND family = 'probe'
-ORDER BY list_position(['linear_probe', 'shuffled', 'effective_rank', 'pc1_step'], hypothesis), metric,
-contrast
+ORDER BY list_position(['linear_probe', 'shuffled', 'other_seeds', 'effective_rank', 'pc1_step'], hypothesis),
+         metric
 """
 
 SENSITIVITY = f"""WITH {ANSWERS}
@@ -230,9 +260,9 @@ ORDER BY estimate DESC NULLS LAST, metric
 """
 
 DIMENSION = f"""WITH {ANSWERS}
-SELECT metric AS dimension, estimate, low, high, p, p_adjusted, alpha, n, reason
-FROM answer WHERE scope = 'main' AND family = 'dimension'
-ORDER BY abs(estimate) DESC NULLS LAST, metric
+SELECT try_cast(replace(metric, 'rank ', '') AS BIGINT) AS rank, estimate, low, high, n, reason
+FROM answer WHERE scope = 'main' AND family = 'dimension' AND hypothesis = 'ranked'
+ORDER BY rank
 """
 
 _CLASSES = f"""WITH {ANSWERS}
@@ -242,9 +272,7 @@ ORDER BY hypothesis, {place(SETS, "contrast")}, contrast
 """
 
 VERDICTS = f"""WITH {ANSWERS}
-SELECT phase, family, hypothesis, verdict, coalesce(negligible, false) AS negligible, estimate, low, high, p,
-       margin,
-       n, reason, scope, step_id
+SELECT hypothesis, verdict, coalesce(negligible, false) AS negligible, reason, scope
 FROM answer
 WHERE role = 'verdict' AND hypothesis IN ('leverage', 'signatures', 'memory_matters', 'beats_controls')
 ORDER BY list_position(['leverage', 'signatures', 'memory_matters', 'beats_controls'], hypothesis), scope DESC
@@ -253,7 +281,7 @@ ORDER BY list_position(['leverage', 'signatures', 'memory_matters', 'beats_contr
 CONTROL_DELTAS = f"""WITH {ANSWERS}
 SELECT split_part(contrast, ':', 1) AS arm, split_part(contrast, ':', 2) AS regime, metric AS channel,
        estimate, low,
-       high, effect, p, p_adjusted, n, alpha, reason
+       high, effect, p_adjusted, n, alpha, reason
 FROM answer WHERE family = 'control_deltas'
 ORDER BY {place(COMMON, "metric")}, metric, regime, arm <> 'self-regimes', arm
 """
@@ -269,6 +297,11 @@ FROM answer ORDER BY family, hypothesis, metric, contrast, method
 def frozen(scope: str) -> str:
     """Frozen test of a text's runs."""
     return written_in(_FROZEN, {"scope": scope})
+
+
+def presets(scope: str) -> str:
+    """What presets do to entropy, and in how many seeds as they should."""
+    return written_in(_PRESETS, {"scope": scope})
 
 
 def separable(scope: str) -> str:

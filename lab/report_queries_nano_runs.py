@@ -227,14 +227,12 @@ HELD_OUT = f"""WITH {RUNS}, found AS (
     SELECT suite, arm, seed, runs.step_id, seconds, value FROM runs LEFT JOIN metric
       ON metric.step_id = runs.step_id AND unit = '*' AND name = 'valid_loss_nats'
 ), speed AS (
-    SELECT step_id, max(value) FILTER (name = 'tokens_per_second') AS tokens_per_second,
-           max(value) FILTER (name = 'parameters') AS parameters
-    FROM metric WHERE unit = '*' GROUP BY step_id
+    SELECT step_id, value AS tokens_per_second FROM metric WHERE unit = '*' AND name = 'tokens_per_second'
 )
 SELECT suite, arm, avg(value ORDER BY seed) AS loss, stddev_samp(value ORDER BY seed) AS sd,
        avg(value ORDER BY seed) - {_HALF} AS low, avg(value ORDER BY seed) + {_HALF} AS high,
        count(value) AS seeds, count(*) - count(value) AS without, avg(tokens_per_second) AS tokens_per_second,
-       max(parameters)::BIGINT AS parameters, sum(seconds) AS seconds
+       sum(seconds) AS seconds
 FROM found LEFT JOIN speed USING (step_id)
 GROUP BY suite, arm ORDER BY {place(SUITES, "suite")}, loss NULLS LAST, arm
 """

@@ -410,11 +410,19 @@ COMMENT ON VIEW regime_summary IS
 CREATE OR REPLACE VIEW figure_trace AS
 WITH newest AS (
     SELECT plan_hash FROM run WHERE study = 'nanodesmo' ORDER BY started_at DESC, run_id DESC LIMIT 1
-), analysed AS (
+), judged AS (
+    SELECT step.arm AS phase, step.step_id
+    FROM decision_path AS path SEMI JOIN newest USING (plan_hash) JOIN decision USING (decision_id)
+    JOIN step ON step.step_id = json_extract_string(decision.parameters, '$.analysis')
+    WHERE path.study = 'nanodesmo'
+    QUALIFY row_number() OVER (PARTITION BY step.arm ORDER BY path.position DESC) = 1
+), last_made AS (
     SELECT step.arm AS phase, step.step_id
     FROM step JOIN plan_step USING (step_id) SEMI JOIN newest USING (plan_hash)
     WHERE step.study = 'nanodesmo' AND step.experiment = 'analyse'
     QUALIFY row_number() OVER (PARTITION BY step.arm ORDER BY step.recorded_at DESC, step.step_id) = 1
+), analysed AS (
+    SELECT * FROM judged UNION ALL SELECT * FROM last_made ANTI JOIN judged USING (phase)
 ), known AS (
     SELECT DISTINCT phase, step_id, family FROM analysed JOIN test USING (step_id)
 ), parts(finding, family, more, figure) AS (
@@ -460,7 +468,7 @@ SELECT finding || CASE WHEN is_second THEN ', second text' ELSE '' END AS findin
 FROM named
 ORDER BY is_second, list_position(['frozen_core', 'core', 'memory', 'controls'], phase), finding;
 COMMENT ON VIEW figure_trace IS
-    'Findings of the nanodesmo study''s last plan: the phase and query that give each, and its figure if it has one.';
+    'Findings of nanodesmo''s last plan, as its gates judged them: phase, query and, if there is one, figure of each.';
 
 CREATE OR REPLACE VIEW night_run AS
 SELECT queue.night_id, run.run_id FROM queue JOIN run USING (run_id)

@@ -51,6 +51,11 @@ def train_run(
     -------
     dict
         `digest`, `valid_loss_nats`, `steps_resumed`.
+
+    Raises
+    ------
+    ValueError
+        A state is placed in a run without one, or of one.
     """
     torch.set_num_threads(1)
     corpus = text_of(cache, **source)
@@ -61,9 +66,8 @@ def train_run(
 
     state = None
     if begin is not None and placed is not None:
-        width = load_run(Path(begin), corpus).state
-        assert width is not None  # the protocol places states in runs that have one
-        state = torch.zeros_like(width.s) if placed == "zero" else state_of(Path(placed), corpus)
+        own = state_of(Path(begin), corpus)
+        state = torch.zeros_like(own) if placed == "zero" else state_of(Path(placed), corpus)
     trained = train(
         recipe_of(recipe),
         corpus,
@@ -91,7 +95,9 @@ def state_of(directory: Path, corpus: NanoCorpus) -> torch.Tensor:
     """
     run = load_run(directory, corpus)
     if run.state is None:
-        raise ValueError(f"{directory.name} has no self-state to lend")
+        raise ValueError(
+            f"{directory.name} has no self-state to lend or to be replaced; name a run that has one"
+        )
     return run.state.s.clone()
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from models.nano_recipe import NanoRecipe, Seeds, StateSpec
 
 Kind = Literal["train", "half", "go_on"]
-RegimeSet = Literal["none", "windows", "published"]
+RegimeSet = Literal["none", "windows"]
 ZERO: Literal["zero"] = "zero"
 OTHER_ORDER = 50_000
 """Added to a seed for data in another order."""

@@ -40,6 +40,20 @@ CHANNELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Modes of each channel."""
 PROBABILITIES = frozenset({"mask_tokens", "random_tokens", "random_targets"})
 """Modes whose strength is the chance of each token."""
+UNDISTURBED = "clean"
+"""What steps outside of every window are called where regimes are told apart; no regime's id."""
+
+
+def _is_whole(x: object) -> bool:
+    """Whether it is a whole number; JSON's true is 1 to Python and none here, 80.5 and 80.0 are none."""
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+def _refuse_id(name: object) -> None:
+    if not isinstance(name, str) or not re.fullmatch("[a-z0-9_-]{1,40}", name):
+        raise ValueError(f"regime id {name!r}; allowed: up to 40 of a-z, 0-9, _ and -, as files are named")
+    if name == UNDISTURBED:
+        raise ValueError(f"regime id {name!r} is what undisturbed steps are called; give it another id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +79,7 @@ class Regime:
 
     def __post_init__(self) -> None:
         """Refuse what could not act."""
-        if not re.fullmatch("[a-z0-9_-]{1,40}", self.id):
-            raise ValueError(
-                f"regime id {self.id!r}; allowed: up to 40 of a-z, 0-9, _ and -, as files are named"
-            )
+        _refuse_id(self.id)
         if self.channel not in CHANNELS:
             raise ValueError(
                 f"regime {self.id!r} has channel {self.channel!r}; allowed: {', '.join(CHANNELS)}"
@@ -83,13 +94,15 @@ class Regime:
                 f"regime {self.id!r} has statistic {self.statistic!r}; allowed: {', '.join(STATISTICS)}"
             )
         low, high = -math.inf if self.mode == "bias" else 0.0, 1.0 if self.mode in PROBABILITIES else math.inf
-        if not (math.isfinite(self.strength) and low <= self.strength <= high):
+        is_number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)
+        if not (is_number and math.isfinite(self.strength) and low <= self.strength <= high):
             allowed = "any number" if self.mode == "bias" else f"{low:g} to {high:g}"
             raise ValueError(f"regime {self.id!r} has strength {self.strength}; allowed: {allowed}")
         for window in self.windows:
-            if not (len(window) == 2 and 0 <= window[0] < window[1]):
+            if not (len(window) == 2 and all(map(_is_whole, window)) and 0 <= window[0] < window[1]):
                 raise ValueError(
-                    f"regime {self.id!r} has window {list(window)}; allowed: [start, end], 0 <= start < end"
+                    f"regime {self.id!r} has window {list(window)}; allowed: [start, end] in whole steps, "
+                    "0 <= start < end"
                 )
         if list(self.windows) != sorted(self.windows):
             raise ValueError(f"regime {self.id!r} has windows {self.windows}; give them in order")
@@ -142,8 +155,10 @@ allowed: 1 or more, or contact=True, which lets one spoil the other's baseline
         doubled = sorted({name for name in ids if ids.count(name) > 1})
         if doubled:
             raise ValueError(f"regimes occur twice: {', '.join(doubled)}; give each its windows in one")
-        if self.least_gap < 1:
-            raise ValueError(f"least_gap is {self.least_gap}; allowed: 1 or more")
+        if not isinstance(self.contact, bool):
+            raise ValueError(f"contact is {self.contact!r}; allowed: true or false")
+        if not _is_whole(self.least_gap) or self.least_gap < 1:
+            raise ValueError(f"least_gap is {self.least_gap!r}; allowed: 1 or more whole steps")
         for one, other in pairwise([] if self.contact else self.occurrences()):
             gap = other.start - one.end
             if gap < self.least_gap:
@@ -275,16 +290,22 @@ def read_plan(path: Path) -> RegimePlan:
     Raises
     ------
     ValueError
-        A file that is absent, no JSON, or not of regimes; with what is wrong.
+        A file that is absent, no JSON, not of regimes, or without a window; with what is wrong.
     """
     try:
-        return plan_of({"contact": False, **json.loads(path.read_text(encoding="utf-8"))})
+        plan = plan_of({"contact": False, **json.loads(path.read_text(encoding="utf-8"))})
     except OSError as error:
         raise ValueError(f"the file of regimes {path} cannot be read: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is no file of regimes ({error}); it holds JSON such as {EXAMPLE}"
         ) from error
+    if not plan.regimes:
+        raise ValueError(f"{path} has no regimes; it holds JSON such as {EXAMPLE}")
+    idle = [regime.id for regime in plan.regimes if not regime.windows]
+    if idle:
+        raise ValueError(f"{path}: no windows of {', '.join(idle)}; give each regime one or more, in steps")
+    return plan
 
 
 LR_HEATWAVE = Regime(id="lr_heatwave", channel="optim", mode="lr_mult", strength=2.0, windows=((300, 350),))

@@ -31,8 +31,11 @@ from stats.rows import FloatArray, TestRow
 
 BoolArray = npt.NDArray[np.bool_]
 
-METRICS = ("velocity", "curvature", "distance", "valence", "intensity", "D_z", "S_z", "U_z", "C_z")
-"""That enter rows; `Composite` holds R, R_z and kappa_z too."""
+METRICS = (
+    "velocity", "curvature", "distance", "valence", "intensity",
+    "D_z", "S_z", "U_z", "C_z", "R", "R_z", "kappa_z",
+)  # fmt: skip
+"""That enter rows: the sums with each component."""
 FLAT = 1e-12
 """SDs below this share of the largest value count as none (rounding)."""
 

@@ -27,6 +27,8 @@ from stats.run_comparisons import tost_row
 
 FEWEST_ROTATIONS = 199
 """p of a seed then reaches .005."""
+FEWEST_SEEDS = 5
+"""Under these an arm is not concluded about: the study promises an interval over at least as many."""
 PUBLISHED_NATS = 0.3
 """An earlier version of the study called an effect above this a success."""
 EXCESS = "effect minus the mean of its rotations, t over seeds"
@@ -116,7 +118,7 @@ def leverage_rows(
 
         Verdicts: INVALID when a number is not finite or a seed has fewer than 199 rotations; DETECTED when
         Fisher's p is below alpha and the interval of the excess lies above 0; EQUIVALENT when two one-sided
-        tests put the excess inside the margin; else INCONCLUSIVE, always so with one seed. An arm whose
+        tests put the excess inside the margin; else INCONCLUSIVE, always so under 5 seeds. An arm whose
         effects and rotations are all exactly 0 (P = 0) has an excess of exactly 0 in every seed and no spread
         to test: p = 1, interval [0, 0], EQUIVALENT.
 
@@ -138,10 +140,10 @@ def leverage_rows(
     ...     null = np.abs(rng.normal(0.1, 0.03, 200))
     ...     return FrozenSeed(seed=n, effect_nats=effect, effect_top1=effect / 4, null_nats=null,
     ...         null_top1=null / 4, axis_nats=null, sd_nats=0.2, entropy_nats={"own": 2.0}, top1={"own": 0.4})
-    >>> rows = leverage_rows({"self": [seed(i, 0.3 + 0.02 * i) for i in range(4)]}, main="self")
+    >>> rows = leverage_rows({"self": [seed(i, 0.3 + 0.02 * i) for i in range(5)]}, main="self")
     >>> last = rows[-1]
     >>> round(last.estimate, 3), round(last.low, 3), round(last.high, 3), round(last.p, 8), last.verdict
-    (0.231, 0.189, 0.272, 1.13e-06, 'DETECTED')
+    (0.241, 0.201, 0.282, 7e-08, 'DETECTED')
     """
     if not (margin > 0.0 and 0.0 < alpha < 0.5):
         raise ValueError(f"margin {margin}, alpha {alpha}; margin is above 0, alpha between 0 and 0.5")
@@ -203,7 +205,7 @@ def _arm_rows(seeds: Sequence[FrozenSeed], bare: TestRow, margin: float) -> list
     return [
         *rotations,
         fisher,
-        *_excess_rows(nats, replace(bare, margin=margin), fisher.p or 0.0),
+        *(_enough(row) for row in _excess_rows(nats, replace(bare, margin=margin), fisher.p or 0.0)),
         _fisher(axis, aligned, hypothesis="axis_alignment", of="the state's own basis"),
         *_described(seeds, bare),
         *_rotations(top1, aside, problems),
@@ -278,10 +280,20 @@ def _excess_rows(
     return [row] if row.margin is None else _concluded(row, student, fisher_p)
 
 
+def _enough(row: TestRow) -> TestRow:
+    """Nothing is concluded from fewer seeds than promised; the numbers stay."""
+    if row.verdict is None or (row.n or 0) >= FEWEST_SEEDS:
+        return row
+    few = f"{row.n} seed{'' if row.n == 1 else 's'}, a verdict needs {FEWEST_SEEDS} or more"
+    why = "; ".join(filter(None, (few, row.reason)))
+    return replace(row, verdict="INCONCLUSIVE", negligible=None, reason=why)
+
+
 def _concluded(row: TestRow, student: PairedT, fisher_p: float) -> list[TestRow]:
     alpha, margin = row.alpha or 0.05, row.margin or 0.0
     equal = replace(tost_row(row, student), hypothesis="tost")
-    row = replace(row, n_to_settle=seeds_by_t(student.sd or 0.0, margin=margin, alpha=alpha))
+    settle = seeds_by_t(student.sd or 0.0, margin=margin, alpha=alpha)
+    row = replace(row, n_to_settle=settle if settle is None else max(settle, FEWEST_SEEDS))
     if fisher_p < alpha and row.low is not None and row.low > 0.0:
         return [replace(row, verdict="DETECTED", negligible=(row.high or 0.0) < margin), equal]
     equivalent = equal.p is not None and equal.p < alpha

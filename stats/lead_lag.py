@@ -17,7 +17,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from stats.early_warning import early_warning_rows as early_warning_rows
 from stats.multiplicity import correct_rows
 from stats.over_seeds import mean_over_seeds
 from stats.regime_series import RunSeries

@@ -181,7 +181,7 @@ def _accuracy(bare: TestRow, tables: Sequence[FloatArray], regimes: int, rng: np
     null = combined(shares, rng=rng)
     return replace(
         bare,
-        method=f"{METHOD}; balanced over {regimes + 1}; p: {len(null.values)} windows exchanged",
+        method=f"{METHOD}; balanced over {regimes + 1}; p: {len(null.values)} labellings, windows exchanged",
         estimate=t.estimate,
         low=None if t.low is None else max(0.0, t.low),
         high=None if t.high is None else min(1.0, t.high),

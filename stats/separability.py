@@ -33,8 +33,10 @@ SETS: Mapping[str, tuple[str, ...]] = {"common": COMMON, "state": STATE, "common
 TRAINED: Mapping[str, tuple[str, ...]] = {**SETS, "common_smoothed": (*COMMON, *SMOOTHED)}
 """With what the common channels show together with their recent past."""
 CLOCKS = ("step", "step_before")
-DECIDING = ("beyond_common", "state_alone", "beyond_step")
-ASKED = (*TRAINED, *CLOCKS, *DECIDING, "beyond_smoothed")
+DECIDING = ("beyond_common", "beyond_step")
+DIFFERENCES = (*DECIDING, "state_alone", "beyond_smoothed")
+"""Of AUCs: not cut at 0 and 1."""
+ASKED = (*TRAINED, *CLOCKS, *DIFFERENCES)
 METHOD = "held-out windows, linear discriminant"
 
 Tables = Mapping[str, list[FloatArray]]
@@ -90,7 +92,7 @@ def separability_rows(
         Of each regime, metric `auc`: `common`, `state`, `common_state`, `common_smoothed`, `step`,
         `step_before` (diagnostic; t interval over seeds cut at 0 and 1, p one-sided against labels of whole
         windows exchanged), `shuffled` (mean, 2.5 % and 97.5 % of the null of common_state), `beyond_common`,
-        `state_alone`, `beyond_step` (decides; Holm over regimes, an undefined one counted as p = 1),
+        `beyond_step` (decides; Holm over regimes, an undefined one counted as p = 1), `state_alone` and
         `beyond_smoothed` (diagnostic), `signature` (verdict). Then `signatures` (verdict of all) and
         `accuracy` and `confusion` of `stats.regime_classes`. Seeds with one usable window of a regime are
         left out of it, `n` counts the others. A row without a number says why.
@@ -272,18 +274,19 @@ def _filled(bare: TestRow, one: RegimeTables, null: Null) -> TestRow:
     """Mean over seeds, its t interval and the p of exchanged windows."""
     values = np.array([table[0] for table in one.tables[bare.hypothesis]])
     t = paired_t(values, np.zeros(len(values)), alpha=bare.alpha or 0.05)
+    differs = bare.hypothesis in DIFFERENCES
     moved = f"{'states' if bare.hypothesis in ('beyond_common', 'beyond_smoothed') else 'windows'} exchanged"
-    differs = bare.role == "decides" or bare.hypothesis == "beyond_smoothed"
-    kind = "all" if null.exact else f"{len(null.values)}"
+    alike = f"{'difference' if differs else 'AUC'} {values[0]:.3g} in all {len(values)} seeds: no t interval"
+    drawn = f"{'all' if null.exact else len(null.values)} labellings, {moved}"
     return replace(
         bare,
-        method=f"{bare.method}; t over seeds of means over {one.windows} windows; p: {kind} {moved}",
+        method=f"{bare.method}; t over seeds of means over {one.windows} windows; p: {drawn}",
         estimate=null.observed,
         low=t.low if t.low is None or differs else max(0.0, t.low),
         high=t.high if t.high is None or differs else min(1.0, t.high),
         p=null.p,
         n=len(values),
-        reason=t.reason,
+        reason=alike if t.reason is not None and len(values) > 1 else t.reason,
     )
 
 

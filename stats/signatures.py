@@ -1,16 +1,17 @@
-"""Is a regime's signature in the self-state? Three questions to one verdict a regime, and one verdict in all.
+"""Is a regime's signature in the self-state? Two questions to one verdict a regime, and one verdict in all.
 
 Each question exchanges whole windows with their twins, in training and test alike:
-- common_state above its shuffled null: all channels of a window are exchanged;
-- common_state above the step number: the same exchange;
+- common_state above its shuffled null: all channels of a window are exchanged. That it beats the step number
+  (`beyond_step`) is the same exchange and the same p: a twin covers the steps of its window, so the step
+  number stands at .5 by construction, and what a clock would show is the exposure row `step_before`;
 - the state adds to the common channels: only the state's channels are exchanged. Exchanging all would test
   the wrong null, that the regime does nothing whatever; under it both AUCs scatter about 1/2. Here the common
   channels stay, with all they show, and the question is whether the state belongs to the window or to the
   twin. A state that is the same in both, to the last bit, gives p = 1.
-The largest of the three p values is the regime's (intersection-union, valid without correction), and Holm
+The largest of their p values is the regime's (intersection-union, valid without correction), and Holm
 over regimes is taken of these. So with no state effect some regime is DETECTED with probability at most
-alpha, whatever the regimes do to the common channels. Holm within each question and then all three would not
-keep that: a false one may come from another question in each regime. The t interval of what the state adds
+alpha, whatever the regimes do to the common channels. Holm within each question and then all would not keep
+that: a false one may come from another question in each regime. The t interval of what the state adds
 has to lie above 0 too: the exchange alone calls DETECTED what misleads less than a wrong state does.
 
 "Adds" means: to the common channels of the same step. A state that only smooths their past adds as well.
@@ -40,7 +41,7 @@ def signature_rows(
     margin: float,
     least: Mapping[str, float] = MappingProxyType({}),
 ) -> list[TestRow]:
-    """One verdict a regime; the numbers are those of what the state adds, p is the largest of three.
+    """One verdict a regime; the numbers are those of what the state adds, p is the largest of NEEDED.
 
     DETECTED when p after Holm over regimes is at most alpha and the interval of AUC(common_state) -
     AUC(common) lies above 0; EQUIVALENT when both one-sided tests put that difference inside the margin;

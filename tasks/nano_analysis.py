@@ -18,11 +18,13 @@ from stats.composite import composite_rows
 from stats.early_warning import early_warning_rows
 from stats.frozen_effect import FrozenSeed, leverage_rows
 from stats.lead_lag import lead_lag_rows
+from stats.memory_comparisons import memory_rows
 from stats.regime_deltas import regime_delta_rows
 from stats.regime_series import COMMON, STATE, RunSeries
 from stats.rows import FloatArray, TestRow
-from stats.run_comparisons import any_differs_row, comparison_rows, lowest_of_all_row
+from stats.run_comparisons import comparison_rows, lowest_of_all_row
 from stats.separability import separability_rows
+from stats.state_presets import preset_rows
 from stats.state_probes import dimension_rows, probe_rows, sensitivity_rows
 from tasks.nano_rows import memory_share, run_series
 from tasks.nano_training import Measurement, NanoJob, read_measured, run_facts
@@ -31,6 +33,10 @@ from tasks.shell import product_key
 KIND = "nano_analysis"
 Kind = Literal["regimes", "frozen", "memory", "controls"]
 MAIN, REGIMES, SELF = "self-analysis", "regimes-all", "self-regimes"
+WITHOUT = ("baseline", "self-analysis-noself")
+"""Undisturbed runs that the state's is compared with: a plain GPT, and an update that never enters it."""
+FIRST = "core"
+"""Phase of the first text, which alone has runs that states are swapped between."""
 CHECKPOINT = "checkpoint"
 """Arm of a run that is tested frozen by itself."""
 RNG = 20_000
@@ -42,8 +48,9 @@ def analysis_code() -> str:
     """Fingerprint of everything that turns runs into answers."""
     return code(
         "stats.composite",
-        "stats.early_warning", "stats.frozen_effect", "stats.lead_lag", "stats.regime_deltas",
-        "stats.separability", "stats.run_comparisons", "stats.state_probes", "models.nano_dump",
+        "stats.early_warning", "stats.frozen_effect", "stats.lead_lag", "stats.memory_comparisons",
+        "stats.regime_deltas", "stats.separability", "stats.run_comparisons", "stats.state_presets",
+        "stats.state_probes", "models.nano_dump",
         alone=("tasks.nano_analysis", "tasks.nano_rows"),
     )  # fmt: skip
 
@@ -92,9 +99,15 @@ def _is_there(home: Path, parameters: Mapping[str, Any]) -> bool:
 )
 def analyse(home: str, what: str, question: Question, key: str) -> int:
     """Every answer of a phase; returns their number."""
-    rows = KINDS[question.kind](Path(home), question)
+    rows = answers(Path(home), what, question)
     Products(Path(home), KIND).write(key, [asdict(row) for row in rows])
     return len(rows)
+
+
+def answers(home: Path, phase: str, question: Question) -> list[TestRow]:
+    """The rows of a phase; runs of the first text, which a second text's question holds too, enter once."""
+    rows = KINDS[question.kind](home, question)
+    return rows if phase != FIRST else rows + _undisturbed(home, question) + _swaps(home, question)
 
 
 def rows_of(home: Path, key: str) -> list[TestRow]:
@@ -133,8 +146,10 @@ def regimes(home: Path, question: Question) -> list[TestRow]:
         )  # fmt: skip
         rows += lead_lag_rows(found, rng=rng, alpha=question.alpha)
         rows += early_warning_rows(found, rng=rng, alpha=question.alpha)
-        rows += composite_rows(found, _trajectories(home, question, REGIMES), alpha=question.alpha)
-    return rows + _about_state(home, question, rng) + _swaps(home, question)
+        rows += composite_rows(
+            found, _trajectories(home, question, REGIMES), reference=question.before, alpha=question.alpha
+        )
+    return rows + _about_state(home, question, rng)
 
 
 def _trajectories(home: Path, question: Question, arm: str) -> dict[int, Any]:
@@ -213,6 +228,17 @@ def _swaps(home: Path, question: Question) -> list[TestRow]:
     )  # fmt: skip
 
 
+def _undisturbed(home: Path, question: Question) -> list[TestRow]:
+    """Held-out loss with the state less that of runs without it, and of those two; none meets regimes."""
+    arms = [arm for arm in WITHOUT if arm in question.runs or arm in question.missing]
+    losses = {arm: _losses(home, question, arm) for arm in (MAIN, *arms)}
+    families = [[(MAIN, arm) for arm in arms], [(arms[1], arms[0])] if len(arms) == 2 else []]
+    told: dict[str, Any] = {"metric": "valid_loss_nats", "margin": question.loss_margin, "role": "secondary"}
+    told |= {"alpha": question.alpha, "reasons": _reasons(question, (MAIN, *arms))}
+    found = [comparison_rows(losses, pairs, family="undisturbed", **told) for pairs in families if pairs]
+    return [row for rows in found for row in rows]
+
+
 def _losses(home: Path, question: Question, arm: str) -> dict[int, float | None]:
     """Seed -> held-out loss at the end."""
     found: dict[int, float | None] = {}
@@ -229,14 +255,24 @@ def _reasons(question: Question, arms: Any) -> dict[str, str]:
 def frozen(home: Path, question: Question) -> list[TestRow]:
     """The frozen test of each arm."""
     arms = {
-        arm: [_seed(seed, one) for seed, one in _measured(home, question, "frozen", arm).items()]
+        arm: _measured(home, question, "frozen", arm)
         for arm in dict.fromkeys(name.split("/")[1] for name in question.measured)
     }
     arms = {arm: found for arm, found in arms.items() if found}
     if MAIN in question.missing or MAIN not in arms:
         why = question.missing.get(MAIN, "the run was not tested")
         return [_invalid("leverage", "leverage", "entropy_nats", why)]
-    return leverage_rows(arms, main=MAIN, margin=question.margin, alpha=question.alpha)
+    return _frozen_rows(arms, MAIN, margin=question.margin, alpha=question.alpha)
+
+
+def _frozen_rows(
+    arms: Mapping[str, Mapping[int, Mapping[str, Any]]], main: str, *, margin: float, alpha: float
+) -> list[TestRow]:
+    """Of arms by seed: what their states can do, and whether presets do what they are made for."""
+    found = {arm: [_seed(seed, body) for seed, body in own.items()] for arm, own in arms.items()}
+    measured = {arm: {seed: body["presets"] for seed, body in own.items()} for arm, own in arms.items()}
+    rows = preset_rows(measured, alpha=alpha)
+    return [*rows, *leverage_rows(found, main=main, margin=margin, alpha=alpha)]
 
 
 def _seed(seed: int, body: Mapping[str, Any]) -> FrozenSeed:
@@ -258,37 +294,33 @@ def _seed(seed: int, body: Mapping[str, Any]) -> FrozenSeed:
 
 def checkpoint_rows(body: Mapping[str, Any], seed: int, *, margin: float, alpha: float) -> list[TestRow]:
     """The frozen test of one given run."""
-    return leverage_rows({CHECKPOINT: [_seed(seed, body)]}, main=CHECKPOINT, margin=margin, alpha=alpha)
+    return _frozen_rows({CHECKPOINT: {seed: body}}, CHECKPOINT, margin=margin, alpha=alpha)
 
 
 def memory(home: Path, question: Question) -> list[TestRow]:
-    """Each memory against none: loss, and what the memory does; one that was not in use has no say."""
+    """Each memory against none, buffers against the running mean, and what the memory does."""
     arms = [arm for arm in dict.fromkeys([*question.runs, *question.missing]) if arm.startswith("mem-")]
-    pairs = [(arm, MAIN) for arm in arms]
-    reasons, unused = _reasons(question, (*arms, MAIN)), _unused(home, question, arms)
-    told: dict[str, Any] = {"family": "memory", "alpha": question.alpha, "reasons": reasons}
-    losses = {arm: _losses(home, question, arm) for arm in (*arms, MAIN)}
-    size: dict[str, Any] = {"metric": "valid_loss_nats", "margin": question.loss_margin}
-    used = [pair for pair in pairs if pair[0] not in unused]
-    rows = comparison_rows(losses, used, **size, **told) if used else []
-    idle = [pair for pair in pairs if pair[0] in unused]
-    if idle:  # said, and without a part in the verdict
-        whole = told | {"reasons": {**reasons, **unused}, "role": "secondary"}
-        rows += comparison_rows(losses, idle, **size, **whole)
-    concluded = any_differs_row(rows, hypothesis="memory_matters", family="memory")
-    series = {
-        arm: {seed: run_series(home, job, seed) for seed, job in question.runs.get(arm, {}).items()}
-        for arm in (*arms, MAIN)
+    series = _every_series(home, question, (*arms, MAIN))
+    values: dict[str, dict[str, dict[int, float | None]]] = {
+        "valid_loss_nats": {arm: _losses(home, question, arm) for arm in series}
     }
     for metric in ("self_drift", "effect_kl_nats"):
-        values = {arm: {seed: _mean(one, metric) for seed, one in own.items()} for arm, own in series.items()}
-        rows += comparison_rows(values, pairs, metric=metric, margin=None, role="secondary", **told)
-    shares = {
-        arm: {seed: memory_share(one.channels) for seed, one in own.items()} for arm, own in series.items()
+        values[metric] = {
+            arm: {seed: _mean(one, metric) for seed, one in own.items()} for arm, own in series.items()
+        }
+    shares = {arm: {seed: memory_share(one.channels) for seed, one in series[arm].items()} for arm in arms}
+    return memory_rows(
+        arms, values, shares, without=MAIN, unused=_unused(home, question, arms),
+        reasons=_reasons(question, (*arms, MAIN)), margin=question.loss_margin, alpha=question.alpha,
+    )  # fmt: skip
+
+
+def _every_series(home: Path, question: Question, arms: Sequence[str]) -> dict[str, dict[int, RunSeries]]:
+    """Arm -> seed -> its run."""
+    return {
+        arm: {seed: run_series(home, job, seed) for seed, job in question.runs.get(arm, {}).items()}
+        for arm in arms
     }
-    shares[MAIN] = dict.fromkeys(shares[MAIN], 0.0)
-    rows += comparison_rows(shares, pairs, metric="memory_share", margin=None, role="secondary", **told)
-    return [*rows, concluded]
 
 
 def _mean(one: RunSeries, channel: str) -> float | None:
@@ -328,12 +360,8 @@ def controls(home: Path, question: Question) -> list[TestRow]:
         reasons=_reasons(question, (SELF, *arms)),
     )
     concluded = lowest_of_all_row(rows, hypothesis="beats_controls", family="controls")
-    series = {
-        arm: {seed: run_series(home, job, seed) for seed, job in question.runs.get(arm, {}).items()}
-        for arm in (SELF, *arms)
-    }
     deltas = []
-    for arm, own in series.items():
+    for arm, own in _every_series(home, question, (SELF, *arms)).items():
         if own:
             found = regime_delta_rows(
                 list(own.values()), COMMON, alpha=question.alpha, before=question.before

@@ -107,7 +107,7 @@ def _metrics(dump: NanoDump, job: NanoJob, key: str) -> list[Record]:
         known = values[np.isfinite(values)]
         return float(known.mean()) if len(known) else None
 
-    steps = len(dump.rows)
+    steps = len(_every_row(dump))  # those of twins took time too
     tokens = steps * job.recipe.batch * job.recipe.shape.block_size
     share = memory_share(channels)
     without_state = NO_STATE if job.recipe.state is None else "undefined at every step"

@@ -35,12 +35,16 @@ from lab.records import (
     TrainLogRow,
 )
 from lab.store import Store
+from stats.composite import METRICS
 from stats.frozen_effect import FrozenSeed, leverage_rows
+from stats.memory_comparisons import Values, memory_rows
 from stats.regime_deltas import regime_delta_rows
 from stats.regime_series import COMMON, STATE, Occurrence, RunSeries
 from stats.rows import FloatArray, TestRow
-from stats.run_comparisons import any_differs_row, comparison_rows, lowest_of_all_row
+from stats.run_comparisons import comparison_rows, lowest_of_all_row
 from stats.separability import separability_rows
+from stats.state_presets import preset_rows
+from stats.state_probes import dimension_rows
 
 STUDY, MODEL = "nanodesmo", "nanogpt"
 START = datetime(2026, 11, 21, 22, 0)
@@ -75,7 +79,7 @@ NO_SECOND = "there is no second text; give one"
 class Invented:
     """What is made up."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     failed: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """Run and seed -> why there is none."""
     second: bool = True
@@ -155,7 +159,10 @@ def frozen_seed(arm: str, seed: int) -> FrozenSeed:
 
 def _frozen(told: Invented) -> list[TestRow]:
     arms = {arm: [frozen_seed(arm, seed) for seed in told.seeds] for arm in FROZEN}
-    return leverage_rows(arms, main="self-analysis", margin=0.05, alpha=0.05)
+    made = {s: (0.1 + 0.01 * s) * (-1 if s == 1 else 1) for s in told.seeds}
+    presets = {s: {"calm": {"measured_nats": -v}, "alarmed": {"measured_nats": v}} for s, v in made.items()}
+    rows = leverage_rows(arms, main="self-analysis", margin=0.05, alpha=0.05)
+    return [*preset_rows(dict.fromkeys(FROZEN, presets), alpha=0.05), *rows]
 
 
 def _row(
@@ -171,32 +178,24 @@ def _about_state() -> Iterator[TestRow]:
     for channel in ("loss_nats", "entropy_nats"):
         for lag in range(-3, 4):
             yield _row("lead_lag", "cross_correlation", f"effect_kl_nats~{channel}", f"lag {lag}",
-                       0.5 if (channel, lag) == ("loss_nats", 2) else 0.0,
-                       low=-0.3, high=0.3)  # fmt: skip
+                       {("loss_nats", 2): 0.5, ("loss_nats", 3): 0.35}.get((channel, lag), 0.0),
+                       low=-0.3, high=0.3, p_adjusted=0.01 if (channel, lag) == ("loss_nats", 2) else 1.0,
+                       )  # fmt: skip
         for metric, value in (("precision", 0.7), ("recall", 0.4), ("base_rate", 0.38)):
             yield _row("lead_lag", "early_warning", metric, channel, value)
     for regime, value in (("bewilderment", -2.0), ("false_feedback", 0.1)):
-        for metric in (
-            "valence",
-            "intensity",
-            "D_z",
-            "S_z",
-            "U_z",
-            "C_z",
-            "distance",
-            "velocity",
-            "curvature",
-        ):
+        for metric in METRICS:
             yield _row("composite", "inside_minus_clean", metric, regime, value, role="secondary")
     for target, value in (("loss_nats", 0.2), ("entropy_nats", 0.6), ("step", 0.9)):
-        yield _row("probe", "linear_probe", target, "state", value)
+        yield _row("probe", "linear_probe", target, "state", value, p_adjusted=0.09)
         yield _row("probe", "shuffled", target, "state", -0.1)
+        if target != "step":
+            yield _row("probe", "other_seeds", target, "state", -0.2)
     yield _row("probe", "effective_rank", "*", "state", 4.5)
     yield _row("probe", "pc1_step", "*", "state", 0.8)
     for place, name in enumerate(("loss", "grad_norm", "step_frac", "entropy", "top1")):
         yield _row("sensitivity", "input", name, "*", 0.3 + 0.1 * place)
-    for k in range(4):
-        yield _row("dimension", "entropy_nats", f"dim {k}", "*", 0.1 * k)
+    yield from dimension_rows({seed: [0.1, -0.4, 0.2 + 0.1 * seed, 0.0] for seed in range(3)})
 
 
 def _regimes(told: Invented) -> list[TestRow]:
@@ -206,6 +205,13 @@ def _regimes(told: Invented) -> list[TestRow]:
     rows += separability_rows(series, rng=rng, alpha=0.05, margin=0.05, permutations=20, reference=BEFORE)
     values = {name: dict(enumerate((3.0 + 0.01 * k, 3.01 + 0.012 * k, 3.02)))
               for k, name in enumerate(("own", "zero", "random", "foreign", "other_init"))}  # fmt: skip
+    values["zero"] = dict(enumerate((3.005, 3.0151, 3.0249)))  # DETECTED and negligible
+    others = ("baseline", "self-analysis-noself")
+    rows += comparison_rows(
+        {arm: losses(told, arm) for arm in ("self-analysis", *others)},
+        [("self-analysis", arm) for arm in others], family="undisturbed", metric="valid_loss_nats",
+        margin=0.02, role="secondary",
+    )  # fmt: skip
     rows += comparison_rows(
         values, [(name, "own") for name in ("zero", "random", "foreign", "other_init")], family="swap",
         metric="valid_loss_nats", hypothesis="frozen", margin=0.02, role="secondary",
@@ -215,15 +221,13 @@ def _regimes(told: Invented) -> list[TestRow]:
 
 def _memory(told: Invented) -> list[TestRow]:
     reasons = {arm: why for arm in MEMORY if (why := told.why(arm))}
-    pairs = [(arm, "self-analysis") for arm in MEMORY]
     values = {arm: losses(told, arm) for arm in (*MEMORY, "self-analysis")}
-    rows = comparison_rows(
-        values, pairs, family="memory", metric="valid_loss_nats", margin=0.02, reasons=reasons
-    )
-    done = any_differs_row(rows, hypothesis="memory_matters", family="memory")
-    drift = {arm: {s: 0.01 + 0.001 * s for s in told.seeds} for arm in values}
-    rows += comparison_rows(drift, pairs, family="memory", metric="self_drift", margin=None, role="secondary")
-    return [*rows, done]
+    drift: Values = {arm: {s: 0.01 + 0.001 * s for s in told.seeds} for arm in values}
+    shares: Values = {arm: {s: 0.05 + 0.001 * s for s in told.seeds} for arm in MEMORY}
+    return memory_rows(
+        tuple(MEMORY), {"valid_loss_nats": values, "self_drift": drift}, shares, without="self-analysis",
+        unused={}, reasons=reasons, margin=0.02, alpha=0.05,
+    )  # fmt: skip
 
 
 def _controls(told: Invented) -> list[TestRow]:
@@ -295,7 +299,7 @@ def _cell(told: Invented, suite: str, arm: str, seed: int) -> Iterator[Record]:
         return
     filled = {"mem-buf-l32": 32.0, "mem-buf-l64-s5": 34.0}.get(arm)
     numbers: dict[str, float | None] = {
-        "valid_loss_nats": losses(told, arm)[seed], "tokens_per_second": 30_000.0, "parameters": 15_000.0,
+        "valid_loss_nats": losses(told, arm)[seed], "tokens_per_second": 30_000.0,
         "self_drift_mean": 0.005, "effect_kl_mean": 0.06, "memory_share": 0.05 if arm in MEMORY else None,
         "memory_filled": filled,
     }  # fmt: skip

@@ -148,7 +148,7 @@ def test_ties_count_as_at_least_as_large() -> None:
 
 
 def test_no_injection_at_all_is_exactly_equivalent() -> None:
-    seeds = [frozen(seed, 0.0, np.zeros(200)) for seed in range(3)]
+    seeds = [frozen(seed, 0.0, np.zeros(200)) for seed in range(5)]
     rows = rows_of(seeds)
     assert all(row.p == 1.0 for row in rows if row.hypothesis == "rotation")
     assert (one(rows, "combined").p, one(rows, "combined").statistic) == (1.0, 0.0)
@@ -192,7 +192,23 @@ def test_one_seed_is_inconclusive_whatever_its_effect() -> None:
     found = verdict([frozen(0, 5.0, np.full(200, 0.1))])
     assert found.verdict == "INCONCLUSIVE"
     assert found.estimate == pytest.approx(4.9)
-    assert found.reason == "1 seed; an interval over seeds needs two or more"
+    assert found.reason == (
+        "1 seed, a verdict needs 5 or more; 1 seed; an interval over seeds needs two or more"
+    )
+
+
+def test_fewer_than_five_seeds_are_inconclusive_with_their_numbers() -> None:
+    rng = np.random.default_rng(6)
+    special = drawn(rng, 5, shift=0.4)
+    for n, expected in ((2, "INCONCLUSIVE"), (4, "INCONCLUSIVE"), (5, "DETECTED")):
+        rows = rows_of(special[:n])
+        assert rows[-1].verdict == one(rows, "excess").verdict == expected, n
+        assert rows[-1].estimate is not None
+        assert (rows[-1].reason is None) == (n == 5)
+    none = [frozen(seed, 0.0, np.zeros(200)) for seed in range(4)]
+    found = verdict(none)
+    assert (found.verdict, found.p) == ("INCONCLUSIVE", 1.0)
+    assert (found.reason or "").startswith("4 seeds, a verdict needs 5 or more; effects and rotations")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +233,7 @@ def test_a_seed_with_something_missing_makes_the_arm_invalid(change: dict[str, o
 
 
 def test_the_verdict_rests_on_the_main_arm_alone() -> None:
-    nothing = [frozen(seed, 0.0, np.zeros(200)) for seed in range(3)]
+    nothing = [frozen(seed, 0.0, np.zeros(200)) for seed in range(5)]
     broken = [frozen(0, math.nan, np.zeros(200))]
     rows = leverage_rows({"none": nothing, "self": r_seeds(), "broken": broken}, main="self")
     assert rows[-1].verdict == "DETECTED"

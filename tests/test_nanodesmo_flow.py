@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -26,6 +28,7 @@ RUNS = """
 SELECT step.arm, step.seed, artifact.sha256 FROM step JOIN artifact USING (step_id)
 WHERE artifact.kind = 'checkpoint' ORDER BY ALL
 """
+EXPLORATORY = "SELECT exploratory, state FROM run ORDER BY started_at DESC LIMIT 1"
 
 
 def settings(folder: Path, **changes: object) -> list[str]:
@@ -163,7 +166,11 @@ def test_a_phase_runs_alone_with_what_it_needs(tmp_path: Path) -> None:
     assert ask("SELECT count(*) AS n FROM decision", home=home) == [{"n": 0}]
 
 
-def test_a_given_checkpoint_is_tested_and_one_of_another_text_is_refused(home: Path, tmp_path: Path) -> None:
+def test_a_given_checkpoint_is_tested_apart_from_the_plan_and_one_of_another_text_is_refused(
+    home: Path, tmp_path: Path
+) -> None:
+    plain = settings(tmp_path)[2:]
+    assert ladder("freeze", "nanodesmo", *plain, home=home).returncode == 0
     [row] = ask(
         "SELECT path FROM artifact JOIN step USING (step_id) WHERE arm = 'self-analysis' AND seed = 1 "
         "AND kind = 'checkpoint'",
@@ -174,11 +181,30 @@ def test_a_given_checkpoint_is_tested_and_one_of_another_text_is_refused(home: P
     done = ladder(*told, home=home)
     assert done.returncode == 0, done.stderr
     assert "leverage *: INCONCLUSIVE" in done.stdout
+    assert ask(EXPLORATORY, home=home) == [{"exploratory": True, "state": "completed"}]
+    [step] = ask(
+        "SELECT experiment, step.arm, count(*) AS n FROM step JOIN test USING (step_id) "
+        "WHERE contrast LIKE 'checkpoint%' GROUP BY ALL",
+        home=home,
+    )
+    assert (step["experiment"], step["arm"], step["n"] > 1) == ("checkpoint", "checkpoint", True)
+    apart = "SELECT count(*) AS n FROM step JOIN plan_step USING (step_id) WHERE experiment = 'checkpoint'"
+    assert ask(apart, home=home) == [{"n": 0}]
+    done = ladder("run", "nanodesmo", *plain, "--only", "prepare", home=home)
+    assert (done.returncode, ask(EXPLORATORY, home=home)[0]["exploratory"]) == (0, False)
     other = tmp_path / "other.txt"
-    other.write_text("another text, long enough for its windows. " * 40)
+    other.write_text("another text, long enough for its windows. " * 400)
     done = ladder(*told, "--set", f"corpus={other}", home=home)
     assert done.returncode == 1
     assert "was trained on the text" in done.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--only", "core")])
+def test_a_given_checkpoint_goes_with_its_own_phase_alone(more: tuple[str, ...], tmp_path: Path) -> None:
+    done = ladder(*settings(tmp_path, checkpoint=tmp_path), *more, home=tmp_path / "home")
+    assert done.returncode == 2
+    assert "--only frozen_core" in done.stderr
+    assert "no store" in ladder("sql", "SELECT 1", home=tmp_path / "home").stderr
 
 
 @pytest.mark.parametrize(
@@ -210,11 +236,57 @@ def test_a_text_too_short_for_its_windows_and_an_absent_one_are_bad_input(tmp_pa
     assert "no store" in ladder("sql", "SELECT 1", home=tmp_path / "home").stderr  # nothing was begun
 
 
+def test_a_text_with_too_few_held_out_windows_is_refused_where_it_is_tested_frozen(tmp_path: Path) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("some text of which a tenth is held out: " * 300)  # 12,000 characters, 75 windows
+    for more in ((), ("--only", "frozen_core")):
+        done = ladder(*settings(tmp_path, corpus=short), *more, home=tmp_path / "home")
+        assert done.returncode == 2
+        assert "has 75 windows of 16 tokens; the frozen test needs 96" in done.stderr
+        assert "--set corpus=FILE" in done.stderr
+    assert "no store" in ladder("sql", "SELECT 1", home=tmp_path / "home").stderr
+    done = ladder(*settings(tmp_path, corpus=short), "--only", "prepare", home=tmp_path / "home")
+    assert done.returncode == 0
+
+
+def test_a_phase_whose_trainings_failed_fails_and_so_does_its_run(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = ladder(*settings(tmp_path, learning_rate="1e30"), "--only", "controls", home=home)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "controls: failed in part" in done.stdout
+    assert "16 without a result" in done.stderr
+    [run] = ask("SELECT state, note FROM run", home=home)
+    assert run["state"] == "failed"
+    assert run["note"].startswith("RunFailedError: 16 without a result: self-regimes, seed 0: not trained")
+    assert ask("SELECT count(*) AS n FROM test", home=home)[0]["n"] > 0  # what follows from it is kept
+
+
+def test_the_manifest_has_config_code_data_and_outputs_of_every_kind_of_step(small: Path) -> None:
+    file = json.loads((small / "figures" / "nanodesmo" / "manifest.json").read_text())
+    steps = [step for step in file["steps"] if step["reason"] is None]
+    suites = {step["suite"] for step in steps}
+    assert suites >= {"prepare", "core", "frozen_core", "swap", "sensitivity", "analyse", "memory"}
+    assert {step["data_sha256"] for step in steps} == {steps[0]["data_sha256"]} != {None}
+    assert all(step["config_sha256"] and step["code"] for step in steps)
+    assert {step["suite"] for step in steps if not step["outputs"]} == {"prepare"}  # it writes no file
+    codes = {name: {step["code"] for step in steps if step["suite"] == name} for name in suites}
+    assert all(len(found) == 1 for found in codes.values())
+    assert codes["frozen_core"] == codes["swap"] == codes["sensitivity"]
+    assert len({next(iter(codes[name])) for name in ("prepare", "core", "swap", "analyse")}) == 4
+    files = [one for step in steps for one in step["outputs"] or []]
+    assert {one["kind"] for one in files} == {"checkpoint", "log", "nano_measured", "nano_analysis"}
+    for one in files:
+        assert hashlib.sha256((small / one["path"]).read_bytes()).hexdigest() == one["sha256"]
+
+
 def test_a_loss_that_is_no_number_is_a_row_with_its_log_and_the_gates_are_invalid(tmp_path: Path) -> None:
     home = tmp_path / "home"
     done = ladder(*settings(tmp_path, learning_rate="1e30"), home=home)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "Nothing is lost" in done.stderr
+    [run] = ask("SELECT state, note FROM run", home=home)
+    assert (run["state"], "not trained" in run["note"]) == ("failed", True)
+    assert "Verdicts at 2 seeds" in done.stdout
     rows = ask("SELECT arm, reason FROM step WHERE reason LIKE 'not trained%'", home=home)
     assert rows
     assert all("lower learning_rate" in row["reason"] for row in rows)

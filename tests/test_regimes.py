@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,10 +28,13 @@ from models.regimes import (
     SENSORY_FOG,
     SMOKE,
     STRONG,
+    UNDISTURBED,
     Regime,
     RegimePlan,
     randomised,
+    read_plan,
 )
+from stats.regime_classes import CLEAN
 
 VOCAB = 11
 BATCH = Batch(
@@ -234,3 +239,42 @@ def test_what_a_flow_takes_needs_no_torch() -> None:
     code = f"import sys, {', '.join('models.' + name for name in names)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+FOG: dict[str, Any] = {"id": "fog", "channel": "input", "mode": "mask_tokens", "strength": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"regimes": []}, "has no regimes; it holds JSON such as"),
+        ({"regimes": [{**FOG, "windows": []}]}, "no windows of fog; give each regime one or more"),
+        ({"regimes": [{**FOG, "windows": [[80.5, 100]]}]}, r"window \[80.5, 100\]; allowed: .* whole steps"),
+        ({"regimes": [{**FOG, "windows": [[80, 100.0]]}]}, r"window \[80, 100.0\]"),
+        ({"regimes": [{**FOG, "windows": [[True, 5]]}]}, r"window \[True, 5\]"),
+        ({"regimes": [{**FOG, "windows": [["8", "9"]]}]}, r"window \['8', '9'\]"),
+        ({"regimes": [{**FOG, "windows": [[8, 9]], "strength": True}]}, "strength True; allowed: 0 to 1"),
+        ({"regimes": [{**FOG, "windows": [[8, 9]], "strength": "0.5"}]}, "strength 0.5; allowed"),
+        ({"regimes": [{**FOG, "windows": [[8, 9]], "id": "clean"}]}, "'clean' is what undisturbed steps are"),
+        ({"regimes": [{**FOG, "windows": [[8, 9]], "id": 7}]}, "regime id 7; allowed"),
+        ({"regimes": [{**FOG, "windows": [[8, 9]]}], "contact": "no"}, "contact is 'no'; allowed: true or"),
+        (
+            {"regimes": [{**FOG, "windows": [[8, 9]]}], "least_gap": 1.5},
+            "least_gap is 1.5; allowed: 1 or more",
+        ),
+        ({"regimes": 3}, "is no file of regimes"),
+    ],
+)
+def test_a_file_that_would_fail_later_or_mean_something_else_is_refused(
+    told: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "regimes.json"
+    file.write_text(json.dumps({"regimes": [{**FOG, "windows": [[8, 9]]}]}))
+    assert [one.name for one in read_plan(file).occurrences()] == ["fog/0"]
+    file.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=message):
+        read_plan(file)
+
+
+def test_no_regime_is_called_what_the_statistics_call_undisturbed_steps() -> None:
+    assert UNDISTURBED == CLEAN

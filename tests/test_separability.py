@@ -15,7 +15,7 @@ from scipy import stats as scipy_stats
 
 from stats.regime_series import COMMON, STATE, RunSeries
 from stats.rows import TestRow
-from stats.separability import separability_rows
+from stats.separability import DIFFERENCES, separability_rows
 from stats.signatures import combined_row, signature_rows
 from stats.window_features import SMOOTHED, seed_windows, with_smoothed
 from tests.separability_campaign import World, campaign, study, training
@@ -71,7 +71,7 @@ def test_the_step_number_says_nothing_beside_twins_and_all_beside_the_steps_befo
     assert (step.estimate, step.p) == (0.5, 1.0)
     assert before.estimate == 1.0
     assert before.p == pytest.approx(1 / 64)  # (1 / 4)^3, mirrored labellings are the same
-    assert "do not vary" in (before.reason or "")
+    assert before.reason == "AUC 1 in all 3 seeds: no t interval"
 
 
 def test_a_regime_that_changes_nothing_to_the_last_bit_gives_one_half_and_p_of_one() -> None:
@@ -104,8 +104,12 @@ def test_a_strong_state_effect_is_detected_in_its_regime_alone_and_seen_in_the_c
     for true in ("r0", "clean"):
         shares = [row.estimate or 0.0 for row in rows if row.contrast.startswith(f"{true}:")]
         assert sum(shares) == pytest.approx(1.0)
-    assert (found(rows, "state_alone").p_adjusted or 1.0) <= 0.05
-    assert (found(rows, "accuracy", "common_state").p or 1.0) <= 0.001
+    alone = found(rows, "state_alone")
+    assert (alone.role, alone.p_adjusted) == ("diagnostic", None)
+    assert (alone.p or 1.0) <= 0.05
+    accuracy = found(rows, "accuracy", "common_state")
+    assert (accuracy.p or 1.0) <= 0.001
+    assert "labellings, windows exchanged" in accuracy.method
 
 
 def test_without_a_state_the_common_rows_stand_and_the_others_say_why() -> None:
@@ -166,7 +170,7 @@ def test_too_few_windows_and_nothing_left_to_add_are_said() -> None:
     assert state.verdict == "INCONCLUSIVE"
     assert "2 seeds with these windows reach p = 0.5 after Holm at the least" in (state.reason or "")
     for row in rows:
-        if row.role == "diagnostic" and row.hypothesis != "beyond_smoothed":
+        if row.role == "diagnostic" and row.hypothesis not in DIFFERENCES:
             assert 0.0 <= (row.low or 0.0) <= (row.high or 1.0) <= 1.0
 
 

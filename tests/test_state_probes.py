@@ -250,14 +250,16 @@ def test_sensitivities_keep_their_names_and_leave_out_what_is_undefined() -> Non
     assert all(row.p is None and row.reason == "1 of 3 seeds left out: undefined there" for row in rows)
 
 
-def test_dimensions_are_corrected_together_and_nothing_special_is_seldom_found() -> None:
+def test_dimensions_are_ranked_in_each_seed_and_numbers_of_dimensions_mean_nothing() -> None:
     rng = np.random.default_rng(11)
-    small = 0
-    for _ in range(150):
-        rows = dimension_rows({seed: rng.normal(size=8) for seed in range(5)})
-        small += any((row.p_adjusted or 1.0) <= 0.05 for row in rows)
-    assert small / 150 < 0.05 + 4.0 * math.sqrt(0.05 * 0.95 / 150)
-    assert [row.metric for row in rows] == [f"dim {k}" for k in range(8)]
+    effects = {seed: rng.normal(size=8) for seed in range(5)}
+    rows = dimension_rows(effects)
+    assert [(row.metric, row.p) for row in rows] == [(f"rank {k}", None) for k in range(1, 9)]
+    ranked = np.array([sorted(np.abs(found), reverse=True) for found in effects.values()])
+    assert [row.estimate for row in rows] == pytest.approx(ranked.mean(axis=0))
+    shuffled = {seed: rng.permutation(-found) for seed, found in effects.items()}
+    assert dimension_rows(shuffled) == rows
+    assert all((row.low or 0.0) < (row.estimate or 0.0) < (row.high or 0.0) for row in rows)
     with pytest.raises(ValueError, match="equal dimension"):
         dimension_rows({0: [1.0], 1: [1.0, 2.0]})
     with pytest.raises(ValueError, match="one seed or more"):

@@ -15,7 +15,8 @@ difference <- sapply(1:3, function(s) {
   D <- standard(distance); S <- standard(velocity); U <- standard(entropy); C <- standard(-effect)
   V <- -(D + S + U + C); R <- rep(NA, n); probes <- which(!is.na(V)); R[probes[-1]] <- abs(diff(V[probes]))
   intensity <- plogis(0.5 * (standard(R) + standard(curvature)))
-  all <- cbind(velocity, curvature, distance, valence = V, intensity, D_z = D, S_z = S, U_z = U, C_z = C)
+  all <- cbind(velocity, curvature, distance, valence = V, intensity, D_z = D, S_z = S, U_z = U, C_z = C,
+               R = R, R_z = standard(R), kappa_z = standard(curvature))
   if (s == 2) for (i in c(22, 43, 58)) for (name in colnames(all)) out(sprintf("%s_%d", name, i - 1), all[i, name])
   colMeans(all[inside, ], na.rm = TRUE) - colMeans(all[before, ], na.rm = TRUE)
 })
