@@ -278,9 +278,8 @@ class Night:
         self.book.forget(row.study)
         if kind == "COMPLETED":
             self._follow(row, was_heard=under_way.child is not None)
-            self.book.put(
-                replace(row, state="done")
-            )  # last: a run that is not done is asked for its routes again
+            # last: after a kill before it the next night finds the run done and follows its routes again
+            self.book.put(replace(row, state="done"))
             return
         self.failed += 1
         again = self.book.failures(row.item) + 1 < MOST_ATTEMPTS

@@ -141,7 +141,7 @@ def kept_steps(lab: Lab) -> dict[str, int]:
 
 def test_a_cancelled_run_ends_within_30_s_with_its_trainings_and_goes_on_when_run_again(lab: Lab) -> None:
     found = lab.up()
-    long = {"profile": "smoke", "steps": 60_000}  # minutes a training
+    long = {"profile": "smoke", "steps": 60_000, "processes": 1}  # minutes a training, one after the other
     run = begin(lab, "nanodesmo/smoke", **long)
     wait_for(lambda: any(step >= 500 for step in kept_steps(lab).values()), "trainings are under way", 180.0)
     assert training(found)

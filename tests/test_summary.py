@@ -131,7 +131,7 @@ def test_an_empty_store_makes_a_page_too(lab: Store) -> None:
 def test_a_night_whose_process_is_gone_is_not_said_to_run(lab: Store) -> None:
     host, pid, start = this_process().rsplit(":", 2)
     running = replace(NIGHT, state="running", ended_at=None, process=this_process())
-    lab.record([running, replace(running, night_id="n2", process=f"{host}:{pid}:{int(start) - 1}")])
+    lab.record([running, replace(running, night_id="n2", process=f"{host}:{pid}:1{start}")])
     states = {row["night_id"]: row["state"] for row in summarise(lab, now=NOW).nights}
     assert states == {"n1": "running", "n2": "crashed"}
 
