@@ -88,10 +88,8 @@ def seconds(moment: str) -> float:
 
 def show(name: str, found: Night) -> None:
     """One line."""
-    rest = 1.0 - found.in_steps / found.wall
-    print(
-        f"{name:6} {found.wall:8.1f} s, in steps {found.in_steps:8.1f} s, beside them {rest:6.1%}", flush=True
-    )
+    tasks, steps = (1.0 - part / found.wall for part in (found.in_tasks, found.in_steps))
+    print(f"{name:6} {found.wall:8.1f} s; beside tasks {tasks:.1%}, beside steps {steps:.1%}", flush=True)
 
 
 def main() -> None:
