@@ -10,7 +10,7 @@ import pytest
 
 from tasks.slots import Slots
 
-CALL_SECONDS = 0.25
+CALL_SECONDS = 0.5
 
 
 def at_once(slots: Slots, calls: int, seconds: float = CALL_SECONDS) -> list[int]:
@@ -34,8 +34,8 @@ def at_once(slots: Slots, calls: int, seconds: float = CALL_SECONDS) -> list[int
 
 @pytest.fixture
 def two() -> Slots:
-    """Two cores on which calls of a fifth of a second are long."""
-    found = Slots(2, pays_seconds=0.2, settle_seconds=0.1)
+    """Two cores on which calls of half a second are long."""
+    found = Slots(2, pays_seconds=0.4, settle_seconds=0.2)
     at_once(found, 2)  # so that it has seen how long they take
     return found
 
@@ -58,7 +58,7 @@ def test_short_calls_get_no_process_more_than_there_are_cores(two: Slots) -> Non
 
 
 def test_nobody_knows_at_first_how_long_calls_take() -> None:
-    assert max(at_once(Slots(2, pays_seconds=0.2, settle_seconds=0.1), 3)) == 2
+    assert max(at_once(Slots(2, pays_seconds=0.4, settle_seconds=0.2), 3)) == 2
 
 
 def test_a_call_that_fails_gives_its_place_back(two: Slots) -> None:
