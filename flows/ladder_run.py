@@ -86,9 +86,10 @@ class Ladder:
 
     def run(self) -> None:
         """Climb the rungs, confirm what is DETECTED, then say what they show together."""
-        rungs = self.settings.rungs
+        rungs, most = self.settings.rungs, self.settings.climb_to
         for count, rung in enumerate(rungs):
-            if count == self.settings.climb_to and self._ended() is None:
+            if most is not None and count >= most and self.top.path and self._ended() is None:
+                # with nothing decided yet, every rung so far was skipped: the next one is taken
                 logger.info("%d of %d rungs are climbed; the next run goes on from there", count, len(rungs))
                 return
             self.climb(rung)

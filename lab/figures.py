@@ -32,6 +32,7 @@ from lab.chart_style import (
     zero,
 )
 from lab.errors import unknown
+from lab.fingerprint import code
 
 if TYPE_CHECKING:
     import altair as alt
@@ -277,7 +278,7 @@ def save_figure(
 ) -> list[Path]:
     """Write the chart in each format and `<name>.json`; each file is replaced in one step.
 
-    A format whose file was drawn from the same specification, and is whole, stays as it is.
+    A format whose file was drawn from the same specification by the same code, and is whole, stays as it is.
 
     Parameters
     ----------
@@ -304,7 +305,8 @@ def save_figure(
         if kind not in makers:
             raise unknown("format", kind, makers)
     spec = specification(chart)
-    drawn_from = hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
+    told = json.dumps(spec, sort_keys=True, default=str) + code("lab.figures")
+    drawn_from = hashlib.sha256(told.encode()).hexdigest()
     directory.mkdir(parents=True, exist_ok=True)
     files = _whole_files(directory, name, drawn_from)
     for kind in formats:

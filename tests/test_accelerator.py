@@ -45,6 +45,7 @@ def test_two_tasks_take_turns_on_an_accelerator(
 
 def test_without_an_accelerator_no_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "DEVICES", (Path("/dev/no accelerator"),))
-    monkeypatch.setattr(accelerator, "concurrency", None)
+    asked: list[str] = []
+    monkeypatch.setattr(accelerator, "concurrency", lambda limit, occupy: asked.append(limit))
     with accelerator.accelerator():
-        pass
+        assert asked == []

@@ -18,7 +18,7 @@ from lab.errors import UsageError
 from lab.store import Store
 from models.embedded import RUNGS
 from models.pretrain import llama_config
-from tests.ollama_server import OllamaServer
+from tests.ollama_server import LADDER, OllamaServer
 
 MODELS = ("qwen3:0.6b", "qwen3:1.7b", "llama3.2:3b", "qwen3:8b")
 SIZES = (10**8, 10**9, 10**10, 10**11)
@@ -100,6 +100,12 @@ def test_rungs_are_climbed_one_a_run_or_all_in_order_and_compared_after_correcti
         "ladder": 3,
         "meta_analysis": 18,
     }
+
+
+def test_a_part_whose_rungs_are_all_skipped_takes_the_next_one(store: Store) -> None:
+    with OllamaServer([model for model in LADDER if model.name == MODELS[1]]) as server:
+        result = run(replace(small(server.url), climb_to=1))
+    assert {row["model"] for row in result["decisions"]} == {MODELS[1], ladder_run.ALL_RUNGS}
 
 
 def test_a_planted_effect_is_confirmed_by_fresh_texts_from_tapes_of_their_own(store: Store) -> None:
