@@ -235,16 +235,22 @@ def _presets(found: Asked) -> str:
     )
 
 
+TESTED = (
+    Column(head="interval", show=lambda r: sense.ends(r["low"], r["high"], nats)),
+    column("p", "p", p_value),
+    column("p, Holm", "p_adjusted", p_value),
+    column("p, equivalence", "tost_p", p_value),
+)
+"""Columns of a difference: where it may lie, and what its two tests say."""
+
+
 def compared(found: Asked, caption: str, of: str) -> str:
     """Differences of held-out loss, then of other metrics."""
     columns = [
         nano_parts.named(of, "arm"),
         sense.verdict(),
         column("difference, nats", "estimate", nats),
-        Column(head="interval", show=lambda r: sense.ends(r["low"], r["high"], nats)),
-        column("p", "p", p_value),
-        column("p, Holm", "p_adjusted", p_value),
-        column("p, equivalence", "tost_p", p_value),
+        *TESTED,
         column("margin", "margin", is_number=True),
         column("detectable", "mde", lambda v: number(v, 2)),
         column("seeds to settle", "n_to_settle", number),
@@ -302,10 +308,7 @@ def _kinds(found: Asked) -> str:
         Column(head="metric", show=lambda r: text(METRICS.get(str(r["metric"]))), is_number=False),
         sense.verdict(),
         column("difference", "estimate", nats),
-        Column(head="interval", show=lambda r: sense.ends(r["low"], r["high"], nats)),
-        column("p", "p", p_value),
-        column("p, Holm", "p_adjusted", p_value),
-        column("p, equivalence", "tost_p", p_value),
+        *TESTED,
         column("seeds", "n", number),
         column("why", "reason", is_number=False),
     ]
