@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.seed_run import Run
+from flows.seed_run import Run, batch_by_batch
 from lab.products import Products
 from lab.records import PlanStepRow, Record
 from models.backends import BackendError
@@ -65,17 +65,21 @@ class InjectionRun:
             rows.append(self.run.step("cell", arm=cell.arm.name, seed=cell.stream, **known))
             rows.append(PlanStepRow(plan_hash=self.run.row.plan_hash, step_id=cell.step_id))
         self.run.record("cells", rows)
-        parts = injection_generation.batches(samples)
         progress = Progress(f"look {look}, texts", len(samples))
         progress.start()
-        for i, part in enumerate(parts, start=1):
-            made = self._generate_part(f"look {look}, batch {i} of {len(parts)}", part)
-            progress.advance(len(part), made=made)
+        batch_by_batch(
+            f"look {look}",
+            injection_generation.batches(samples),
+            missing=lambda part: len(injection_generation.missing(self.home, part)),
+            make=self._generate_part,
+            record=self._record_texts,
+            progress=progress,
+        )
 
-    def _generate_part(self, what: str, part: Sequence[InjectedSample]) -> int:
+    def _generate_part(self, what: str, part: Sequence[InjectedSample]) -> None:
+        """Make what is missing of a batch."""
         plain = [one.sample for one in part]
         assert self.run.model is not None  # obtained before the first look
-        missing = injection_generation.missing(self.home, part)
         try:
             found = injection_generation.generate(
                 str(self.home),
@@ -87,11 +91,8 @@ class InjectionRun:
             )
         except BackendError as error:
             self.failures |= generation.refused(plain, error.reason)
-            self._record_texts(what, part)
             raise
         self.failures |= found["failures"]
-        self._record_texts(what, part)
-        return len(missing)
 
     def _words_tapes(self) -> Mapping[str, str | None]:
         tapes = {arm.name: self.design.words_tape(self.home, arm) for arm in self.design.arms}

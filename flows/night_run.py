@@ -6,7 +6,6 @@ Every state of the queue is a row as soon as it is so, and a row is all that the
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from prefect import runtime
 from prefect.artifacts import create_markdown_artifact
 
 from flows import night_told
+from flows.night_routes import follow, follow_failure, mark_launched
 from flows.night_told import said
 from flows.registry import find_study, studies
 from flows.run_row import publish
@@ -37,13 +37,13 @@ from lab.night_book import (
     past_runs,
 )
 from lab.night_queue import Candidate, Prediction, next_fitting, predicted
-from lab.records import DecisionRow, QueueRow
-from lab.report import write_report
+from lab.records import QueueRow
 from lab.settings import as_json, changed
 from lab.snapshot_source import copy_source
 from lab.store import StoreLockedError
 from lab.study import Study
 from models.backends import BackendError
+from tasks import reporting
 from tasks.launching import Launched, launch
 from tasks.night_children import Children
 
@@ -210,8 +210,9 @@ class Night:
     def _refuse(self, one: Candidate, error: Exception) -> None:
         """What cannot even be launched says why, and the night goes on."""
         self.refused += 1
-        self.book.put(replace(self.book.rows[one.item], state="refused", note=str(error)))
+        row = self.book.put(replace(self.book.rows[one.item], state="refused", note=str(error)))
         logger.warning("%s: %s", said(one), error)
+        follow_failure(self.book, row)
 
     def _launch(self, one: Candidate, expected: Prediction) -> None:
         """Run a candidate to its end or to the deadline."""
@@ -225,7 +226,7 @@ class Night:
             self._refuse(one, error)
             return
         try:
-            self._mark_launched(row)
+            mark_launched(self.book, row)
             self._show()
             found = under_way.wait(self.ends)
         except BaseException:  # Ctrl-C, or the night was cancelled
@@ -277,7 +278,7 @@ class Night:
         row = replace(row, seconds=spent, run_id=run_id, note=message[:500] or None)
         self.book.forget(row.study)
         if kind == "COMPLETED":
-            self._follow(row, was_heard=under_way.child is not None)
+            follow(self.book, row, climb=self.wishes.climb, was_heard=under_way.child is not None)
             # last: after a kill before it the next night finds the run done and follows its routes again
             self.book.put(replace(row, state="done"))
             return
@@ -285,6 +286,7 @@ class Night:
         again = self.book.failures(row.item) + 1 < MOST_ATTEMPTS
         then = "the next night tries again" if again else f"failed {MOST_ATTEMPTS} times"
         note = f"{kind.lower()}: {message[:300]}; {then}; its log is {under_way.log.relative_to(self.home)}"
+        follow_failure(self.book, row)
         self.book.put(replace(row, state="left" if again else "failed", note=note))
         logger.warning("%s: %s", row.study, note)
 
@@ -294,57 +296,6 @@ class Night:
             {"id": flow_run_id},
         )
         return None if rows.is_empty() else str(rows["run_id"][0])
-
-    def _follow(self, row: QueueRow, *, was_heard: bool) -> None:
-        """Say what the run decided if nobody heard it, and queue what its decisions name, each once."""
-        for decision in self._decisions(row):
-            if not was_heard:
-                logger.info("  %s: %s. %s", decision["gate"], decision["verdict"], decision["sentence"])
-            name = str(decision["next"]).replace("-", "_")
-            if name not in studies():
-                continue
-            told = json.loads(str(decision["next_parameters"]))
-            profile = str(told.pop("profile", row.profile))
-            why = f"{decision['study']}'s gate {decision['gate']}: {decision['verdict']}"
-            one = Candidate(
-                study=name, profile=profile, settings=told, why=why, decision_id=str(decision["decision_id"])
-            )
-            if profile not in studies()[name].profiles:
-                logger.warning("%s has no profile %s: the route of %s is not taken", name, profile, why)
-                continue
-            if self._was_done(one):
-                logger.info("%s was done for this decision before", said(one))
-            elif profile != row.profile and not self.wishes.climb:
-                note = f"of profile {profile}: ladder night --profile {profile}, or a night that climbs"
-                self.book.add(one, state="proposed", note=note)
-            else:
-                self.book.add(one)
-
-    def _decisions(self, row: QueueRow) -> list[dict[str, Any]]:
-        found = self.book.store.read(
-            "SELECT * FROM decision WHERE run_id = $run ORDER BY decided_at", {"run": row.run_id or ""}
-        )
-        return found.to_dicts()
-
-    def _was_done(self, one: Candidate) -> bool:
-        """Whether any night finished the same work for the same decision."""
-        found = self.book.store.read(
-            "SELECT count(*) AS n FROM queue WHERE item = $item AND state = 'done' "
-            "AND decision_id = $decision",
-            {"item": one.item, "decision": one.decision_id or ""},
-        )
-        return int(found["n"][0]) > 0
-
-    def _mark_launched(self, row: QueueRow) -> None:
-        """The decision that asked for the run stores it."""
-        if row.decision_id is None:
-            return
-        rows = self.book.store.read(
-            "SELECT * FROM decision WHERE decision_id = $id", {"id": row.decision_id}
-        ).to_dicts()
-        self.book.store.record(
-            [replace(DecisionRow(**found), launched_flow_run_id=row.flow_run_id) for found in rows]
-        )
 
     def _say_why_nothing_fits(self, waiting: list[tuple[Candidate, Prediction]]) -> None:
         for one, expected in waiting:
@@ -370,7 +321,8 @@ class Night:
             self.book.store.read("SELECT 1", wait_seconds=STORE_PATIENCE_SECONDS)
             publish(self.home)
             began = elapsed()
-            write_report(self.book.store, self.home / "report.html")
+            is_shown = state != "failed"  # on the night's page, if the server is not what failed
+            (reporting.write if is_shown else reporting.write.fn)(str(self.home))
             (self.home / "nights" / REPORT_TOOK).write_text(f"{elapsed() - began:.1f}")
         except StoreLockedError as error:
             logger.warning("no report was written: %s; `ladder report` writes it", error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import lru_cache
+from pathlib import Path
 
 import flows
 from lab.errors import unknown
@@ -30,7 +31,11 @@ def find_study(name: str) -> Study:
     UsageError
         When there is none.
     """
-    found = studies().get(name.replace("-", "_"))
-    if found is None:
+    plain = name.replace("-", "_")
+    if plain.isidentifier() and (Path(flows.__path__[0]) / f"{plain}.py").is_file():
+        found = getattr(importlib.import_module(f"flows.{plain}"), "STUDY", None)  # not every study is needed
+        if isinstance(found, Study) and found.name == plain:
+            return found
+    if plain not in studies():
         raise unknown("study", name, studies())
-    return found
+    return studies()[plain]

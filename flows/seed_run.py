@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flows import run_row
 from flows.run_row import open_run
@@ -59,6 +59,9 @@ def begin(protocol: Protocol) -> Run:
         device=opened.device,
         frozen_at=opened.frozen_at,
     )
+
+
+S = TypeVar("S")
 
 
 @dataclass
@@ -213,24 +216,25 @@ class Run:
             stage = conversations.next_turns(self.design, draws, stage, outputs)
 
     def _generate_parts(self, what: str, samples: Sequence[Sample], progress: Progress) -> None:
-        parts = generation.batches(samples, generation.BATCH[self.protocol.backend])
-        for i, part in enumerate(parts, start=1):
-            made = self._generate_part(f"{what}, batch {i} of {len(parts)}", part)
-            progress.advance(len(part), made=made)
+        batch_by_batch(
+            what,
+            generation.batches(samples, generation.BATCH[self.protocol.backend]),
+            missing=lambda part: len(generation.missing(self.home, part)),
+            make=self._generate_part,
+            record=self.record_texts,
+            progress=progress,
+        )
 
-    def _generate_part(self, what: str, part: Sequence[Sample]) -> int:
+    def _generate_part(self, what: str, part: Sequence[Sample]) -> None:
+        """Make what is missing of a batch."""
         assert self.model is not None
         key = generation.batch_key(part)
-        missing = generation.missing(self.home, part)
         try:
             found = generation.generate(str(self.home), what, self.model, unwalked(part), key)
         except BackendError as error:
             self.failures |= generation.refused(part, error.reason)
-            self.record_texts(what, part)
             raise
         self.failures |= found["failures"]
-        self.record_texts(what, part)
-        return len(missing)
 
     def record_texts(self, what: str, part: Sequence[Sample]) -> None:
         """Record what came of the samples."""
@@ -338,3 +342,36 @@ class Run:
     def result(self) -> dict[str, Any]:
         """The decisions in order, and those of the last look, as plain data."""
         return run_row.result(self.row, self.protocol.name, self.path)
+
+
+def batch_by_batch(
+    what: str,
+    parts: Sequence[Sequence[S]],
+    *,
+    missing: Callable[[Sequence[S]], int],
+    make: Callable[[str, Sequence[S]], None],
+    record: Callable[[str, Sequence[S]], None],
+    progress: Progress,
+) -> None:
+    """Make batches of texts one after the other and record each; those that are here already go together.
+
+    Parameters
+    ----------
+    missing
+        How many texts of a batch are not here.
+    make
+        Makes them; a `BackendError` ends the loop when what came of the batch is recorded.
+    """
+    waiting: list[S] = []
+    for i, part in enumerate(parts, start=1):
+        name, wanted = f"{what}, batch {i} of {len(parts)}", missing(part)
+        waiting += part
+        try:
+            make(name, part)
+        except BackendError:
+            record(name, waiting)
+            raise
+        if wanted or i == len(parts):
+            record(name, waiting)
+            waiting = []
+        progress.advance(len(part), made=wanted)

@@ -9,12 +9,14 @@ else; comments and docstrings do not count.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import enum
 import hashlib
 import importlib.util
 import json
 import math
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -123,7 +125,33 @@ def _module_path(name: str) -> Path | None:
 
 @lru_cache(maxsize=512)
 def _module_syntax(path: Path, _mtime: int) -> tuple[str, tuple[str, ...]]:
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    """Digest of a module's syntax, and the modules of the project that it imports."""
+    digest, imports = _kept_syntax(path)
+    return digest, tuple(name for name in imports if _module_path(name) is not None)
+
+
+def _kept_syntax(path: Path) -> tuple[str, list[str]]:
+    """Digest and imports of a module, kept beside its bytecode: reading the syntax takes 25 ms a module."""
+    text = path.read_bytes()
+    kept = Path(importlib.util.cache_from_source(str(path))).with_suffix(".syntax.json")
+    try:
+        told = json.loads(kept.read_bytes())
+        if told["check"] == fingerprint([hashlib.sha256(text).hexdigest(), told["digest"], told["imports"]]):
+            return str(told["digest"]), list(told["imports"])
+    except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged: it is made again
+        pass
+    digest, imports = _syntax(path, text)
+    check = fingerprint([hashlib.sha256(text).hexdigest(), digest, imports])
+    with contextlib.suppress(OSError):  # an installation that cannot be written
+        kept.parent.mkdir(exist_ok=True)
+        new = kept.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps({"digest": digest, "imports": imports, "check": check}))
+        new.replace(kept)
+    return digest, imports
+
+
+def _syntax(path: Path, text: bytes) -> tuple[str, list[str]]:
+    tree = ast.parse(text, filename=str(path))
     imports: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -139,7 +167,7 @@ def _module_syntax(path: Path, _mtime: int) -> tuple[str, tuple[str, ...]]:
             imports.update(f"{base}.{alias.name}" for alias in node.names)
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             _drop_docstrings(node)
-    ours = tuple(sorted(name for name in imports if _module_path(name) is not None))
+    ours = sorted(name for name in imports if name.split(".")[0] in PACKAGES)
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), ours
 
 

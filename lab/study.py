@@ -33,7 +33,7 @@ class Study:
     question: str
     prediction: str
     profiles: Mapping[str, Any]
-    """Profile name -> frozen settings; all of one dataclass, `smoke` among them."""
+    """Profile name -> frozen settings, smallest first; all of one dataclass, `smoke` among them."""
     gates: tuple[Gate, ...]
     primary_gate: str
     """The gate whose INVALID makes the command line exit 3."""
@@ -55,6 +55,12 @@ class Study:
     """(settings, name, folder of --out) -> `lines` to print, whether all `passed`: one part of the study."""
     strict_gates: tuple[str, ...] = ()
     """Gates that `ladder run --strict` asks to be DETECTED."""
+
+    def smaller_profile(self, profile: str) -> str | None:
+        """The profile before this one, where a night goes when a run of this one gave no result."""
+        names = list(self.profiles)
+        place = names.index(profile) if profile in names else 0
+        return names[place - 1] if place else None
 
     def deployment(self, profile: str) -> str:
         """Name of the deployment that runs a profile."""

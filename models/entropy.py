@@ -180,7 +180,7 @@ class Tape:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(self.path) as file:
-            recorded = _load(file, self.path, self.spec)
+            recorded = _known(file, self.path, self.spec)
             if not 0 <= start <= len(recorded):
                 raise TapeError(
                     f"tape {self.path} has {len(recorded)} draws and was asked for number {start}; "
@@ -203,7 +203,7 @@ class Tape:
         if not self.path.exists():
             return []
         with _locked(self.path) as file:
-            return _load(file, self.path, self.spec)
+            return _known(file, self.path, self.spec)
 
     def _check(self, recorded: list[Draw], purposes: Sequence[str], start: int) -> None:
         for draw, purpose in zip(recorded[start:], purposes, strict=False):
@@ -267,6 +267,24 @@ def _locked(path: Path) -> BinaryIO:
     file = path.open("a+b")
     fcntl.flock(file, fcntl.LOCK_EX)
     return file
+
+
+_LOADED: dict[tuple[Path, SourceSpec], tuple[tuple[int, ...], list[Draw]]] = {}
+"""Draws of each tape as this process last read it, with the state of the file: a study asks many times."""
+
+
+def _known(file: BinaryIO, path: Path, spec: SourceSpec) -> list[Draw]:
+    """The recorded draws; read and checked anew when the file is not as it was."""
+    state, found = _LOADED.get((path, spec), ((), []))
+    if state != _state(file):
+        found = _load(file, path, spec)
+        _LOADED[path, spec] = _state(file), found
+    return list(found)
+
+
+def _state(file: BinaryIO) -> tuple[int, ...]:
+    known = os.fstat(file.fileno())
+    return known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns
 
 
 def _load(file: BinaryIO, path: Path, spec: SourceSpec) -> list[Draw]:

@@ -42,6 +42,26 @@ def night(home: Path, *, climb: bool) -> Night:
     )
 
 
+def test_a_run_that_failed_or_was_refused_leads_to_the_next_smaller_profile(tmp_path: Path) -> None:
+    Store(tmp_path).record([NIGHT])
+    one = night(tmp_path, climb=False)
+    large = Candidate(study="mechanism", profile="fast", settings={"seeds": [0]}, why="a test")
+    no_base = Candidate(study="entropy_seeds", profile="full", settings={}, why="a test")
+    small = Candidate(study="nanodesmo", profile="smoke", settings={}, why="a test")
+    for each in (large, no_base, small):
+        one.book.add(each)
+    under_way = Launched(flow_run_id="f1", deployment="s/p", log=tmp_path / "log", children=one.children)
+    one._settle(one.book.rows[large.item], under_way, ("FAILED", "out of memory"), 1.0)
+    one._settle(one.book.rows[small.item], under_way, ("CRASHED", "killed"), 1.0)
+    one._refuse(no_base, UsageError("no such model"))
+    rows = Store(tmp_path).read("SELECT study, profile, settings, state FROM queue ORDER BY position").rows()
+    assert rows[3:] == [
+        ("mechanism", "smoke", "{}", "queued"),
+        ("entropy_seeds", "laptop", "{}", "queued"),
+    ]
+    assert [row[3] for row in rows[:3]] == ["left", "refused", "left"]
+
+
 @pytest.mark.parametrize(("climb", "state"), [(True, "queued"), (False, "proposed")])
 def test_a_route_is_in_the_queue_before_its_run_counts_as_done(
     climb: bool, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
 import os
-import random
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,96 +14,37 @@ import psutil
 import pytest
 from prefect.states import Completed
 
-from deployments import register
 from deployments.service import client
 from flows.injection_gates import gates_at
 from flows.registry import studies
-from lab.fingerprint import canonical
 from lab.gates import Gate
 from lab.night_queue import Candidate, Past, Prediction, next_fitting, predicted
 from lab.records import QueueRow
 from lab.settings import as_json, changed
 from lab.store import Store
 from lab.study import Study
-from lab.tables import utc_now
 from tests.ladder_command import (
     ask,
     copy_tree,
     free_port,
     ladder,
     server_url,
-    shared_server,
     start,
     start_server,
 )
-from tests.nano_told import SMALL, regimes
-from tests.night_rows import NIGHT, QUEUED
-
-TINY = {**SMALL, "seeds": [0, 1]}
-QUEUE = "SELECT study, state, attempt, note, seconds FROM queue ORDER BY night_id, position"
-NIGHTS = "SELECT night_id, state, continues, coalesce(source, '') AS source FROM night ORDER BY started_at"
-FOUND = """
-SELECT (SELECT count(*) FROM reaction) AS reactions, (SELECT count(*) FROM metric) AS metrics,
-       (SELECT count(*) FROM test) AS tests, (SELECT count(*) FROM step) AS steps
-"""
-DECIDED = "SELECT gate, verdict, sentence, evidence FROM decision ORDER BY gate"
-
-
-def asked(folder: Path, **changes: object) -> Candidate:
-    """One small candidate."""
-    told = TINY | {"regimes": str(regimes(folder)), **changes}
-    return Candidate(study="nanodesmo", profile="smoke", settings=told, why="a test")
-
-
-def left_by_a_night(home: Path, *candidates: Candidate) -> Path:
-    """A home in which an earlier night left candidates, and nothing else."""
-    home.mkdir(parents=True, exist_ok=True)
-    rows = [
-        replace(
-            QUEUED, night_id="earlier", item=one.item, position=i, study=one.study, profile=one.profile,
-            settings=canonical(dict(one.settings)), why=one.why, state="left", attempt=0, flow_run_id=None,
-            expected_seconds=None, expected_from=None, missing=None, run_id=None, started_at=None,
-            seconds=None,
-        )
-        for i, one in enumerate(candidates)
-    ]  # fmt: skip
-    now = utc_now() - timedelta(days=1)
-    earlier = replace(NIGHT, night_id="earlier", started_at=now, deadline=now, ended_at=now, note=None)
-    Store(home).record([earlier, *rows])
-    return home
-
-
-@functools.cache
-def prepared_server() -> dict[str, str]:
-    """The tests' server, which knows every deployment; no worker serves them."""
-    return prepared(shared_server())
-
-
-def prepared(url: str) -> dict[str, str]:
-    """A server that knows every deployment from now on."""
-    with client(url) as api:
-        register.prepare_server(api)
-        register.register(studies().values(), api)
-    return {"PREFECT_API_URL": url}
-
-
-def night(*more: str) -> tuple[str, ...]:
-    """A night of what is left, that proposes and does not climb."""
-    return ("night", "--only-left", "--no-climb", *more)
-
-
-def until(met: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> None:
-    """Wait for something to happen while a process lives."""
-    deadline = time.monotonic() + seconds
-    while not met():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def runs_kept(home: Path) -> int:
-    """Trainings that are kept."""
-    return len(list(home.glob("models/nano_run-*/state/trained.json")))
+from tests.small_night import (
+    DECIDED,
+    FOUND,
+    NIGHTS,
+    QUEUE,
+    asked,
+    left_by_a_night,
+    night,
+    prepared,
+    prepared_server,
+    runs_kept,
+    until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -215,36 +150,6 @@ def test_a_stopped_and_a_killed_night_are_gone_on_with_and_end_as_if_nothing_had
     assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
 
 
-@pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Path) -> None:
-    """Each falls somewhere in the night: before its run, in it, between the run's end and its row."""
-    draw = random.Random(8)
-    home = left_by_a_night(tmp_path / "home", asked(tmp_path))
-    for _ in range(20):
-        process = start(*night("--budget", "5m"), home=home, extra=prepared_server())
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=draw.uniform(4.0, 25.0))
-        others = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert psutil.wait_procs(others, timeout=20)[1] == []
-    ladder(*night("--budget", "5m"), home=home, extra=prepared_server())
-    assert ask(FOUND, home=home) == ask(FOUND, home=whole)
-    assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
-
-
-@pytest.mark.slow
-def test_a_run_that_waits_for_a_worker_that_is_gone_is_executed_here(whole: Path, tmp_path: Path) -> None:
-    """A worker that was killed is believed for a minute and a half."""
-    home = left_by_a_night(tmp_path / "home", asked(tmp_path))
-    with client(prepared_server()["PREFECT_API_URL"]) as api:
-        api.send_worker_heartbeat(register.WORK_POOL, "gone")
-    done = ladder(*night("--budget", "5m"), home=home, extra=prepared_server())
-    assert "1 done" in done.stdout, done.stderr
-    assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
-
-
 def test_a_run_that_ended_after_its_night_was_killed_is_not_run_again(tmp_path: Path) -> None:
     one = asked(tmp_path)
     home = left_by_a_night(tmp_path / "home", one)
@@ -330,8 +235,14 @@ def _gates(study: Study, settings: Any) -> tuple[Gate, ...]:
 
 
 def routes() -> list[tuple[str, str, str, str, str, dict[str, Any]]]:
-    """Study, profile, gate, verdict, flow and settings of every route of every plan that leads to a flow."""
-    return [
+    """Study, profile, gate, verdict, flow and settings of every route that leads to a flow, failures' too."""
+    failures = [
+        (study.name, profile, "", "failed", study.name, {"profile": smaller})
+        for study in studies().values()
+        for profile in study.profiles
+        if (smaller := study.smaller_profile(profile)) is not None
+    ]
+    return failures + [
         (study.name, profile, gate.name, verdict, route.next, dict(route.parameters))
         for study in studies().values()
         for profile, settings in study.profiles.items()
@@ -343,7 +254,7 @@ def routes() -> list[tuple[str, str, str, str, str, dict[str, Any]]]:
 
 def test_every_route_to_a_flow_is_launched_and_taken_by_the_server() -> None:
     """Each is created as a run of its deployment, which the server checks against the flow's parameters."""
-    assert len(routes()) >= 8
+    assert len(routes()) >= 8 + 15
     with client(prepared_server()["PREFECT_API_URL"]) as api:
         for _, of, _, _, flow, parameters in routes():
             told = dict(parameters)
