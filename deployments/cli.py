@@ -68,7 +68,9 @@ def run(
         str | None, typer.Option("--only", metavar="PART", help="One part alone: B_seed42, frozen_core")
     ] = None,
     out: OutOption = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do its work again, whatever is here of it")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do its work again; tapes stay, and models of several studies")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a blocker fails")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -100,8 +100,6 @@ def test_a_studys_own_training_goes_and_a_model_of_several_studies_stays(tmp_pat
 
 def test_a_study_done_anew_makes_every_text_again_and_leaves_the_same_rows(home: Path) -> None:
     before, decided = ask(COUNTS, home=home), ask(DECISIONS, home=home)
-    again = ladder(*RUN, home=home)
-    assert "252 of 252" not in again.stderr
     done = ladder(*RUN, "--fresh", "--json", home=home)
     assert done.returncode == 0, done.stderr
     texts = [line for line in done.stderr.splitlines() if "made now" in line and "texts" in line]
