@@ -224,7 +224,7 @@ def verify(
     study: StudyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check what the last run of a study left: run, gates, files, figures; a line each, exit 1 if one fails."""
+    """Check what the last run of a study left: run, plan, gates, files, figures; exit 1 if one fails."""
     from deployments import verify_cli
 
     raise typer.Exit(verify_cli.verify(resolve_home(), study, as_json=as_json))
