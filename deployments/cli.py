@@ -8,6 +8,7 @@ seconds.
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from deployments import environment
+from deployments.options import JsonOption, OutOption, ProfileOption, SetOption, StudyArgument, StudyOption
 from lab.errors import UsageError
 from lab.home import resolve_home
 from lab.store import Store, StoreLockedError
@@ -32,23 +34,8 @@ INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 
 
-def _studies(incomplete: str) -> list[str]:
-    """Names of studies for the shell, read off the files of `flows`: importing them takes seconds."""
-    folder = Path(__file__).resolve().parent.parent / "flows"
-    names = [file.stem for file in folder.glob("*.py") if "\nSTUDY = " in file.read_text(encoding="utf-8")]
-    return sorted(name for name in names if name.startswith(incomplete))
-
-
-StudyArgument = Annotated[
-    str,
-    typer.Argument(metavar="STUDY", help="A study, such as entropy_seeds", autocompletion=_studies),
-]
-ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, fast, laptop or full")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one setting; repeatable")
-]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Where to write it")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable")]
+def _tell(lines: list[str], *, as_json: bool) -> None:
+    print(json.dumps(lines, indent=1) if as_json else "\n".join(lines))
 
 
 def _open_home() -> Path:
@@ -60,15 +47,16 @@ def _open_home() -> Path:
 
 @app.command(epilog="Example: ladder plan entropy_seeds --profile laptop")
 def plan(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", autocompletion=_studies)] = None,
+    study: StudyOption = None,
     profile: ProfileOption = "smoke",
     assignments: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show what a run would do and what of it is here already; changes nothing."""
+    """Show what a run would make, what is here already and how long the rest takes; changes nothing."""
     home = _open_home()
-    from deployments import studies_cli
+    from deployments import plan_cli
 
-    studies_cli.show_plan(home, study, profile, assignments or [])
+    plan_cli.show_plan(home, study, profile, assignments or [], as_json=as_json)
 
 
 @app.command(epilog="Example: ladder run entropy_seeds --set samples=20")
@@ -80,6 +68,9 @@ def run(
         str | None, typer.Option("--only", metavar="PART", help="One part alone: B_seed42, frozen_core")
     ] = None,
     out: OutOption = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do its work again; tapes stay, and models of several studies")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a blocker fails")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,10 +84,10 @@ def run(
     server = temporary_server.start(home)
     from deployments import studies_cli
 
-    told: dict[str, Any] = {"server": server, "as_json": as_json, "strict": strict}
+    told: dict[str, Any] = {"server": server, "as_json": as_json, "strict": strict, "anew": fresh}
     if only is not None:
         place = None if out is None else out.absolute()
-        code = studies_cli.run_part(study, profile, assignments or [], only, place, **told)
+        code = studies_cli.run_part(home, study, profile, assignments or [], only, place, **told)
     else:
         code = studies_cli.run_study(home, study, profile, assignments or [], **told)
     raise typer.Exit(code)
@@ -160,9 +151,7 @@ def import_(
 
 @app.command(epilog="Example: ladder gates entropy_seeds")
 def gates(
-    study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Only this one", autocompletion=_studies)
-    ] = None,
+    study: StudyOption = None,
     why: Annotated[
         str | None, typer.Option("--why", metavar="ID", help="Compute one stored decision again")
     ] = None,
@@ -177,7 +166,7 @@ def gates(
     else:
         if study is None:
             raise UsageError("--why needs the study too: ladder gates STUDY --why ID")
-        raise typer.Exit(studies_cli.explain_decision(home, study, why))
+        raise typer.Exit(studies_cli.explain_decision(home, study, why, as_json=as_json))
 
 
 @app.command(epilog="Example: ladder freeze entropy_seeds --set alpha=0.01")
@@ -215,33 +204,27 @@ def report(out: OutOption = None) -> None:
 
 @app.command(epilog="Example: ladder figures nanodesmo --format png")
 def figures(
-    study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Only this one", autocompletion=_studies)
-    ] = None,
+    study: StudyOption = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="svg, png or html; repeatable")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write every figure as files, each beside a .json with its query, rows and commit."""
     home = resolve_home()
     from lab.report_figures import write_figures
 
     name = study.replace("-", "_") if study else None
-    for path in write_figures(Store(home), home / "figures", study=name, formats=formats or ["svg", "png"]):
-        typer.echo(str(path))
+    written = write_figures(Store(home), home / "figures", study=name, formats=formats or ["svg", "png"])
+    _tell([str(path) for path in written], as_json=as_json)
 
 
 @app.command(epilog="Example: ladder verify nanodesmo")
 def verify(
-    study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Only this one", autocompletion=_studies)
-    ] = None,
+    study: StudyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check what the last run of a study left: run, gates, files, figures; a line each, exit 1 if one fails.
-
-    Example: ladder verify nanodesmo
-    """
+    """Check what the last run of a study left: run, plan, gates, files, figures; exit 1 if one fails."""
     from deployments import verify_cli
 
     raise typer.Exit(verify_cli.verify(resolve_home(), study, as_json=as_json))
@@ -262,6 +245,19 @@ def drain() -> None:
         raise StoreLockedError(f"the database is held by {found.holder}; the rows are safe in the outbox")
     if found.problem is not None:
         raise OSError(found.problem)
+
+
+@app.command(epilog="Example: ladder clean nanodesmo --yes")
+def clean(
+    study: StudyOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it; without this it is only listed")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List what a study left that can be made again, and code copies of old nights; rows and tapes stay."""
+    home = _open_home()
+    from deployments import clean_cli
+
+    clean_cli.clean(home, study, yes=yes, as_json=as_json)
 
 
 @app.command(epilog="Example: ladder doctor")

@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -22,10 +22,13 @@ from packaging.requirements import Requirement
 
 from deployments import environment
 from deployments.status import count_rejected, store_problem
+from lab import runs
 from lab.store import Store
 
 State = Literal["ok", "warn", "fail"]
-LAPTOP_MODELS = ("qwen3:0.6b",)
+LAPTOP_MODELS = ("qwen3:0.6b", "qwen3:1.7b", "llama3.2:3b", "gemma3:4b", "qwen3:4b", "qwen3:8b")
+"""Of the profiles that use an Ollama server; a test compares them with the studies."""
+GATED = ("mistralai/Mistral-7B-v0.1",)
 LOW_DISK_GIB = 2.0
 LOW_MEMORY_GIB = 2.0
 DISTRIBUTION = "overnight-ladder"
@@ -59,7 +62,7 @@ def checks(home: Path, *, host: str | None = None, models: tuple[str, ...] = LAP
         Ollama models that profiles use.
     """
     home = Path(home).expanduser().absolute()
-    return [
+    found = [
         check_python(),
         *check_packages(),
         check_home(home),
@@ -68,10 +71,26 @@ def checks(home: Path, *, host: str | None = None, models: tuple[str, ...] = LAP
         check_device(),
         check_store(home),
         check_outbox(home),
+        check_work(home),
         check_service(home),
         *check_ollama(host, models),
+        check_hub_token(),
         check_chromium(),
     ]
+    return [*found, can_run(found)]
+
+
+def can_run(found: Sequence[Check]) -> Check:
+    """Which profiles run here now, by what was found."""
+    failed = [check.name for check in found if check.state == "fail"]
+    if failed:
+        said = f"nothing before these are mended: {', '.join(failed)}"
+        return Check(name="profiles", state="fail", found=said, fix="the fixes above")
+    lacking = [check.name for check in found if check.name.startswith("ollama") and check.state != "ok"]
+    laptop = f"laptop does not, without {', '.join(lacking)}" if lacking else "laptop does"
+    has_token = all(check.state == "ok" for check in found if check.name == "hub token")
+    full = "full downloads" + ("" if has_token else ", and that of mechanism needs a token")
+    return Check(name="profiles", state="ok", found=f"smoke and fast run here; {laptop}; {full}")
 
 
 def check_python() -> Check:
@@ -185,6 +204,19 @@ def check_outbox(home: Path) -> Check:
     return Check(name="outbox", state="ok", found="empty")
 
 
+def check_work(home: Path) -> Check:
+    """What is at work in the home, and what was killed there; nothing is known while the store is held."""
+    store = Store(home)
+    if not store.path.exists() or store_problem(store) is not None:
+        return Check(name="at work", state="ok", found="nothing that is known of")
+    found = runs.at_work(store)
+    killed = runs.killed(store)
+    if killed:
+        fix = "run the same command again: it goes on where it stopped"
+        return Check(name="at work", state="warn", found=f"killed: {'; '.join(killed)}", fix=fix)
+    return Check(name="at work", state="ok", found="; ".join(found) or "nothing")
+
+
 def check_service(home: Path) -> Check:
     """What `ladder up` started; nothing running is well, since `ladder run` needs none."""
     service = environment.read_service(home)
@@ -224,6 +256,17 @@ def check_ollama(host: str | None, models: tuple[str, ...]) -> list[Check]:
             digest, version = identity.digest[:12], identity.server_version
             found.append(Check(name=name, state="ok", found=f"digest {digest}, server {version}"))
     return found
+
+
+def check_hub_token() -> Check:
+    """Whether there is a token for models whose terms must be accepted; the hub itself is not asked."""
+    from huggingface_hub import get_token
+
+    if get_token():
+        return Check(name="hub token", state="ok", found="there; whether it opens a model the hub says")
+    found = f"none; gated models need one: {', '.join(GATED)} (mechanism --profile full)"
+    fix = "accept the model's terms on huggingface.co, then `hf auth login` or set HF_TOKEN"
+    return Check(name="hub token", state="warn", found=found, fix=fix)
 
 
 def check_chromium() -> Check:

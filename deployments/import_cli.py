@@ -56,7 +56,6 @@ def import_files(files: Sequence[Path], *, server: TemporaryServer | None, as_js
 
     if server is not None:
         server.wait_ready()
-    terminal.show_progress()
     print(f"{len(files)} file{'s' if len(files) > 1 else ''} of earlier results", file=sys.stderr)
     flows: dict[Kind, Any] = {
         "texts": entropy_import,
@@ -66,7 +65,8 @@ def import_files(files: Sequence[Path], *, server: TemporaryServer | None, as_js
     kinds: dict[Kind, list[str]] = {}
     for path in files:
         kinds.setdefault(kind_of(path), []).append(str(path.absolute()))
-    done = {kind: flow(kinds[kind]) for kind, flow in flows.items() if kind in kinds}
+    with terminal.progress():
+        done = {kind: flow(kinds[kind]) for kind, flow in flows.items() if kind in kinds}
     texts = done.pop("texts", None)
     study = next(iter(done.values()))["study"] if texts is None else texts["study"]
     found: Any = {"study": study, "parts": texts["parts"] if texts else []}

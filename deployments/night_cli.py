@@ -36,11 +36,11 @@ def run_night(
         with client(url) as api:  # the night launches deployments, so this server must know them
             register.prepare_server(api)
             register.register(studies().values(), api)
-    terminal.show_progress()
     print(f"Night · {profile} · {budget} · {home}", file=sys.stderr)
-    told: Any = overnight(  # Prefect gives the state's data
-        budget=budget, profile=cast(Any, profile), studies=tuple(names), only_left=only_left, climb=climb
-    )
+    with terminal.progress():
+        told: Any = overnight(  # Prefect gives the state's data
+            budget=budget, profile=cast(Any, profile), studies=tuple(names), only_left=only_left, climb=climb
+        )
     if as_json:
         print(json.dumps(told, indent=1))
     else:
@@ -55,8 +55,8 @@ def show(told: Mapping[str, Any], home: Path) -> None:
     print(f"\nNight {told['night_id']}: {told['summary']}.")
     for row in told["queue"]:
         took = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
-        changed = "" if row["settings"] == "{}" else f" {row['settings']}"
-        print(f"{row['state']:9} {row['study']} · {row['profile']}{changed} {took}")
+        changed = "".join(f" · {name} {value}" for name, value in json.loads(row["settings"]).items())
+        print(f"{row['state']:9} {row['study']} · {row['profile']}{changed} {took}".rstrip())
         if row["note"] and row["state"] != "done":
-            print(f"{'':9} {row['note']}")
+            print("\n".join(terminal.folded(f"{'':9} {row['note']}", " " * 10)))
     print(f"Report: {home / 'report.html'}")

@@ -1,11 +1,12 @@
-"""Commands that concern a study: plan, run, gates, freeze. Importing this imports Prefect and every study."""
+"""Commands that concern a study: run, gates, freeze. Importing this imports Prefect and every study."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -17,10 +18,11 @@ from deployments.temporary_server import TemporaryServer
 from flows import disparity_import, entropy_import, mechanism_import
 from flows.nano_work import RunFailedError
 from flows.registry import find_study, studies
+from lab import fresh, runs
 from lab.errors import UsageError, WorkError
-from lab.fingerprint import canonical
+from lab.fingerprint import canonical, fingerprint
 from lab.gates import STOP, Gate, GateError, explain, judge, read_rule
-from lab.plan import deviations, freeze, plan_hash, read_declared
+from lab.plan import freeze, read_declared
 from lab.report_units import units_of
 from lab.store import Store
 from lab.study import Study
@@ -29,31 +31,6 @@ from models.backends import BackendError, ModelMissing
 from models.entropy import TapeError
 
 logger = logging.getLogger(__name__)
-
-
-def show_plan(home: Path, name: str | None, profile: str, assignments: Sequence[str]) -> None:
-    """The dry run of one study, or of all at a profile they have."""
-    chosen = [find_study(name)] if name else [s for s in studies().values() if profile in s.profiles]
-    for study in chosen:
-        settings = settings_for(study, profile, assignments)
-        plan = study.plan(settings)
-        print(f"{study.name} · {profile} · plan {plan_hash(plan)} · {study.question}")
-        try:
-            planned = study.steps(settings, home)
-        except TapeError as error:
-            raise UsageError(str(error)) from error
-        for step in planned:
-            left = step.units - step.cached
-            print(f"  {step.name:<34}{step.units:>6} in all{step.cached:>7} here{left:>7} to make")
-        declared = read_declared(home, study.name, profile)
-        if declared is None:
-            print("  no plan is frozen yet; the first run freezes this one")
-        elif declared.plan_hash != plan_hash(plan):
-            fields = ", ".join(row.field for row in deviations(plan, declared))
-            print(f"  departs from the frozen plan {declared.plan_hash} in {fields}: exploratory")
-        stop = getattr(settings, "samples", None)
-        if stop not in (None, plan.looks[-1]):
-            print(f"  stops at {stop} samples a cell, not at the looks {plan.looks}: exploratory")
 
 
 def run_study(
@@ -65,8 +42,9 @@ def run_study(
     server: TemporaryServer | None,
     as_json: bool,
     strict: bool = False,
+    anew: bool = False,
 ) -> int:
-    """Run a study in this process; returns the exit code.
+    """Run a study in this process, anew if asked; returns the exit code.
 
     3 where the study's question has no answer, whatever the reason, a failed part included; else 1 where a
     part failed or `strict` is not satisfied; else 0.
@@ -77,10 +55,10 @@ def run_study(
     settings = settings_for(study, profile, assignments)
     if server is not None:
         server.wait_ready()
-    terminal.show_progress()
-    print(f"{study.title} · {settings.model} · {profile} · {study.question}", file=sys.stderr)
+    _head(f"{study.title} · {settings.model} · {profile} · {study.question}")
     try:
-        result = study.flow(settings=settings)
+        with _working(home, [study.name, profile, *assignments], anew=anew):
+            result = study.flow(settings=settings)
     except RunFailedError as error:  # a part gave no result; the verdicts of the rest stand
         result = error.result
     except TapeError as error:
@@ -107,6 +85,44 @@ def run_study(
     return 1 if failed or (strict and _is_blocked(study, result)) else 0
 
 
+def _head(line: str) -> None:
+    """What is about to run, on stderr."""
+    print("\n".join(terminal.folded(line) if sys.stderr.isatty() else [line]), file=sys.stderr)
+
+
+@contextmanager
+def _working(home: Path, asked: Sequence[str], *, anew: bool) -> Iterator[None]:
+    """Show progress; where the work is to be done anew, let nothing count that was there before it began.
+
+    Raises
+    ------
+    UsageError
+        Something else is at work in the home: it may need what would go.
+    """
+    if not anew:
+        with terminal.progress():
+            yield
+        return
+    refuse_at_work(home, "--fresh")
+    with fresh.begun(home, fingerprint(asked)) as earlier, terminal.progress():
+        if earlier is not None:
+            print(f"Goes on with what was begun anew at {earlier:%Y-%m-%d %H:%M} UTC.", file=sys.stderr)
+        yield
+
+
+def refuse_at_work(home: Path, what: str) -> None:
+    """Nothing, unless a run or a night is at work in the home.
+
+    Raises
+    ------
+    UsageError
+        One is; it is named.
+    """
+    found = runs.at_work(Store(home))
+    if found:
+        raise UsageError(f"{what} waits for nobody, and there is {'; '.join(found)}: let it end, or stop it")
+
+
 def _is_blocked(study: Study, result: Mapping[str, Any]) -> bool:
     """Whether a gate that `--strict` asks for was not DETECTED, or never asked; said on stderr."""
     passed = {row["gate"] for row in result["concluding"] if row["verdict"] == "DETECTED"}
@@ -117,6 +133,7 @@ def _is_blocked(study: Study, result: Mapping[str, Any]) -> bool:
 
 
 def run_part(
+    home: Path,
     name: str,
     profile: str,
     assignments: Sequence[str],
@@ -126,6 +143,7 @@ def run_part(
     server: TemporaryServer | None,
     as_json: bool,
     strict: bool,
+    anew: bool = False,
 ) -> int:
     """Run one part of a study alone and write it to a folder; returns the exit code.
 
@@ -139,9 +157,9 @@ def run_part(
     settings = settings_for(study, profile, assignments)
     if server is not None:
         server.wait_ready()
-    terminal.show_progress()
     try:
-        told = study.only(settings, part, None if out is None else str(out))
+        with _working(home, [study.name, profile, *assignments, "only", part], anew=anew):
+            told = study.only(settings, part, None if out is None else str(out))
     except (BackendError, GateError, TimeoutError, WorkError) as error:
         print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ModelMissing) else 1
@@ -229,7 +247,7 @@ def _print_path(path: Sequence[Mapping[str, Any]], look_unit: str) -> None:
         print(f"{'':<{terminal.VERDICT_WIDTH}}id {row['decision_id']}, next: {row['next']}")
 
 
-def explain_decision(home: Path, name: str, decision_id: str) -> int:
+def explain_decision(home: Path, name: str, decision_id: str, *, as_json: bool = False) -> int:
     """Compute a stored decision again from its stored evidence; 1 when it comes out otherwise."""
     study, _ = _tree(name)
     sql = "SELECT * FROM decision WHERE study = $study AND starts_with(decision_id, $id)"
@@ -246,6 +264,13 @@ def explain_decision(home: Path, name: str, decision_id: str) -> int:
     evidence = json.loads(row["evidence"])
     rules, min_n = read_rule(row["rule"])
     again = judge(rules, min_n, evidence)
+    same = again == row["verdict"]
+    if as_json:
+        told = {name: value for name, value in row.items() if name not in ("evidence", "rule", "parameters")}
+        told |= {name: json.loads(row[name]) for name in ("evidence", "rule", "parameters")}
+        told |= {"computed_again": again, "explained": list(explain(rules, min_n, evidence))}
+        print(json.dumps(told, indent=1, default=str))
+        return 0 if same else 1
     when = f"{row['decided_at']:%Y-%m-%d %H:%M} UTC"
     print(f"{row['gate']} · {row['model']} · look {row['look']} · decided {when}")
     print(f"{row['question']}\n{row['verdict']}: {row['sentence']}.\n")
@@ -256,7 +281,6 @@ def explain_decision(home: Path, name: str, decision_id: str) -> int:
     for line in explain(rules, min_n, evidence):
         print(f"  {line}")
     print(f"\nQuery, with {row['parameters']}:\n{row['sql'].strip()}\n")
-    same = again == row["verdict"]
     print(f"Computed again: {again}, {'the same' if same else 'NOT what was recorded'}. Next: {row['next']}.")
     return 0 if same else 1
 

@@ -24,13 +24,16 @@ def verify(home: Path, study: str | None, *, as_json: bool) -> int:
     Raises
     ------
     UsageError
-        A study that the store has no run of.
+        A study that there is not.
     """
     store = Store(home)
     known = studies_run(store)
     name = None if study is None else study.replace("-", "_")
     if name is not None and name not in known:
-        raise unknown("study with a run", name, known or ["none yet"])
+        from flows.registry import studies  # takes seconds
+
+        if name not in studies():
+            raise unknown("study", name, {*studies(), *known})
     found: dict[str, list[Check]] = {}
     for one in known if name is None else [name]:
         found[one] = list(study_checks(store, home, one))

@@ -1,22 +1,31 @@
-"""What `ladder verify` looks at in any study: its last run ended, its gates decided, its files are whole.
+"""What `ladder verify` looks at in any study: run, plan, gates, steps and files of its last run.
 
-Rows and files are read as they are; nothing is computed again.
+Rows and files are read as they are; only verdicts are computed again, from their evidence.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from lab.errors import UsageError
+from lab.gates import judge, read_rule
+from lab.plan import read_declared
 from lab.store import Store
 
 _RUNS = """
 SELECT run_id, profile, plan_hash, state, note, started_at FROM run WHERE study = $study
 QUALIFY row_number() OVER (PARTITION BY study ORDER BY started_at DESC) = 1
 """
-_DECIDED = "SELECT count(*) AS n, count(DISTINCT gate) AS gates FROM decision WHERE run_id = $run"
+_DECIDED = "SELECT gate, verdict, evidence, rule FROM decision WHERE run_id = $run ORDER BY decided_at"
+_STEPS = """
+SELECT count(*) AS n, count(*) FILTER (reason IS NOT NULL) AS without, any_value(reason) AS reason
+FROM plan_step JOIN step USING (step_id) WHERE plan_hash = $plan
+"""
 _FILES = """
 SELECT DISTINCT path, sha256 FROM artifact JOIN plan_step USING (step_id)
 WHERE plan_hash = $plan ORDER BY path
@@ -50,17 +59,46 @@ def study_checks(store: Store, home: Path, study: str) -> Iterator[Check]:
     why = (
         ""
         if ended
-        else f" ({run['note'] or 'no reason was kept'}); run it again, it goes on where it stopped"
+        else f" ({run['note'] or 'at work, or killed'}); run it again, it goes on where it stopped"
     )
     yield Check(name="run", ok=ended, said=f"{run['profile']}, begun {run['started_at']:%Y-%m-%d %H:%M} UTC: "
                 f"{run['state']}{why}")  # fmt: skip
-    [decided] = store.read(_DECIDED, {"run": run["run_id"]}).to_dicts()
-    yield Check(
-        name="gates",
-        ok=decided["n"] > 0,
-        said=f"{decided['n']} decisions of {decided['gates']} gates" if decided["n"] else "no gate was asked",
-    )
+    yield _plan(home, study, run)
+    yield _gates(store.read(_DECIDED, {"run": run["run_id"]}).to_dicts())
+    [steps] = store.read(_STEPS, {"plan": run["plan_hash"]}).to_dicts()
+    without = f", {steps['without']} without a result ({steps['reason']})" if steps["without"] else ""
+    yield Check(name="steps", ok=steps["n"] > 0, said=f"{steps['n']} recorded{without}")
     yield from _files(store, home, str(run["plan_hash"]))
+
+
+def _plan(home: Path, study: str, run: Mapping[str, Any]) -> Check:
+    """Whether the plan that the run is compared with is there and is what was frozen."""
+    try:
+        declared = read_declared(home, study, run["profile"])
+    except UsageError as error:
+        return Check(name="plan", ok=False, said=str(error))
+    if declared is None:
+        what = f"none of {study}/{run['profile']} is frozen in this home; `ladder freeze {study}`"
+        return Check(name="plan", ok=False, said=what)
+    departs = "" if declared.plan_hash == run["plan_hash"] else ", which the run departs from: exploratory"
+    when = f"{declared.frozen_at:%Y-%m-%d %H:%M} UTC"
+    return Check(name="plan", ok=True, said=f"{declared.plan_hash}, frozen {when}{departs}")
+
+
+def _gates(decided: Sequence[Mapping[str, Any]]) -> Check:
+    """Whether gates were asked, and each decision follows from the evidence that is stored with it."""
+    if not decided:
+        return Check(name="gates", ok=False, said="no gate was asked")
+    otherwise = []
+    for row in decided:
+        rules, min_n = read_rule(row["rule"])
+        again = judge(rules, min_n, json.loads(row["evidence"]))
+        if again != row["verdict"]:
+            otherwise.append(f"{row['gate']} is {row['verdict']}, by its evidence {again}")
+    said = f"{len(decided)} decisions of {len({row['gate'] for row in decided})} gates, computed again"
+    if otherwise:
+        return Check(name="gates", ok=False, said=f"{said}: {'; '.join(otherwise)}")
+    return Check(name="gates", ok=True, said=f"{said}: the same")
 
 
 def _files(store: Store, home: Path, plan: str) -> Iterator[Check]:

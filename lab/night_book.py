@@ -242,7 +242,7 @@ def done_in_chain(store: Store, night_id: str) -> set[str]:
     return set(rows["item"].to_list())
 
 
-def past_runs(store: Store) -> list[Past]:
+def past_runs(store: Store, *, drain: bool = True) -> list[Past]:
     """Finished runs of every night, for learning how long work takes.
 
     Not those that took under a quarter of the longest of the same candidate: they found their work done,
@@ -252,6 +252,7 @@ def past_runs(store: Store) -> list[Past]:
         "SELECT queue.item, queue.study, queue.profile, environment.cpu, queue.missing, queue.seconds "
         "FROM queue JOIN run USING (run_id) JOIN environment USING (environment_id) "
         "WHERE queue.state = 'done' AND queue.seconds IS NOT NULL AND queue.missing > 0 "
-        "QUALIFY queue.seconds >= 0.25 * max(queue.seconds) OVER (PARTITION BY queue.item)"
+        "QUALIFY queue.seconds >= 0.25 * max(queue.seconds) OVER (PARTITION BY queue.item)",
+        drain=drain,
     )
     return [Past(**row) for row in rows.iter_rows(named=True)]

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lab import fresh
 from lab.durable import write_durably
 
 
@@ -29,15 +30,18 @@ class Products:
         return self.home / "cache" / self.kind / key[:2] / f"{key}.json"
 
     def read(self, key: str) -> Any:
-        """The product, or None when it is absent or damaged; a damaged one is deleted."""
+        """The product, or None when it is absent, damaged, or of before a run that does everything again.
+
+        A damaged or older one is deleted.
+        """
         path = self.path(key)
         try:
             raw = path.read_bytes()
         except FileNotFoundError:
             return None
         head, _, body = raw.partition(b"\n")
-        digest = head.decode("ascii", "replace").split(" ")[0]
-        if digest != hashlib.sha256(body).hexdigest():
+        digest, _, made = head.decode("ascii", "replace").partition(" ")
+        if digest != hashlib.sha256(body).hexdigest() or _is_stale(path, made):
             path.unlink(missing_ok=True)
             return None
         return json.loads(body)
@@ -63,6 +67,11 @@ class Products:
         digest = hashlib.sha256(text).hexdigest()
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        moment = datetime.now(UTC).replace(tzinfo=None).isoformat()
-        write_durably(path, f"{digest} {moment}\n".encode() + text)
+        now = datetime.now(UTC).replace(tzinfo=None)
+        moment = max(now, fresh.since() or now)  # what is made anew is not older than that, by any clock
+        write_durably(path, f"{digest} {moment.isoformat()}\n".encode() + text)
         return digest
+
+
+def _is_stale(path: Path, made: str) -> bool:
+    return fresh.since() is not None and fresh.is_stale(path, datetime.fromisoformat(made))

@@ -32,3 +32,29 @@ def reconcile(store: Store) -> list[str]:
     lost: list[dict[str, Any]] = [row for row in rows if not is_alive(row["process"])]
     store.record([closed(RunRow(**row), "crashed", "the process is gone") for row in lost])
     return [row["run_id"] for row in lost]
+
+
+def at_work(store: Store) -> list[str]:
+    """Runs and nights of the home whose process lives, in words; one of another machine counts as alive."""
+    return [said for said, alive in _running(store) if alive]
+
+
+def killed(store: Store) -> list[str]:
+    """Runs and nights that were at work when their process went."""
+    return [said for said, alive in _running(store) if not alive]
+
+
+def _running(store: Store) -> list[tuple[str, bool]]:
+    rows = store.read(
+        "SELECT 'run of ' || study || '/' || profile AS what, started_at, process FROM run "
+        "WHERE state = 'running' UNION ALL "
+        "SELECT 'night ' || night_id, started_at, process FROM night WHERE state = 'running' ORDER BY ALL"
+    ).to_dicts()
+    return [
+        (
+            f"{row['what']}, begun {row['started_at']:%Y-%m-%d %H:%M} UTC, "
+            f"process {row['process'].split(':')[1]}",
+            is_alive(str(row["process"])),
+        )
+        for row in rows
+    ]

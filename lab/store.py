@@ -137,7 +137,12 @@ class Store:
             total += replace(report, waiting=0, holder=None, problem=None)
 
     def read(
-        self, sql: str, parameters: Mapping[str, object] | None = None, *, wait_seconds: float | None = 600.0
+        self,
+        sql: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        wait_seconds: float | None = 600.0,
+        drain: bool = True,
     ) -> pl.DataFrame:
         """Drain, then answer one query from one read transaction.
 
@@ -149,6 +154,8 @@ class Store:
             Values by name.
         wait_seconds
             How long to wait for a holder of the database, in growing delays; None never gives up.
+        drain
+            False to leave what waits in the outbox there and not in the answer: nothing is written.
 
         Returns
         -------
@@ -166,7 +173,7 @@ class Store:
             Waiting batches could not be stored (a full disk), so an answer would be incomplete.
         """
         waiter = lock.Waiter(wait_seconds)
-        report = self.drain(wait_seconds=wait_seconds)
+        report = self.drain(wait_seconds=wait_seconds) if drain else DrainReport()
         self._refuse_elsewhere(report)
         if report.holder is not None:
             raise StoreLockedError(self._locked_message(report.holder, waiter))

@@ -11,6 +11,8 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 logger = logging.getLogger(__name__)
+bars = logging.getLogger("progress")
+"""Says every change as (what, done, total, seconds left), for bars on a terminal; Prefect keeps none."""
 
 SAY_EVERY_SECONDS = 3.0
 
@@ -41,6 +43,7 @@ class Progress:
     def start(self) -> None:
         """Show the bar at its beginning."""
         self._artifact = cast(UUID, create_progress_artifact(progress=0.0, description=self.what))
+        self._draw()
 
     def reach(self, done: int) -> None:
         """Say that `done` units are done, all of them made just now."""
@@ -50,6 +53,7 @@ class Progress:
         """Add units done, `made` of them just now."""
         self.done += units
         self.made += made
+        self._draw()
         now, ended = time.monotonic(), self.done >= self.total
         is_early = now - self._said < self.every_seconds
         if is_early and (not ended or self.every_seconds > SAY_EVERY_SECONDS):
@@ -62,9 +66,18 @@ class Progress:
             update_progress_artifact(self._artifact, progress=min(100.0, share))
         logger.info("%s: %s", self.what, self._line())
 
+    def _draw(self) -> None:
+        bars.debug("%s: %d of %d, %s s left", self.what, self.done, self.total, self._left())
+
+    def _left(self) -> float | None:
+        """Seconds; None before anything was made."""
+        if self.made == 0:
+            return None
+        return (self.total - self.done) * (time.monotonic() - self._began) / self.made
+
     def _line(self) -> str:
         text = f"{self.done} of {self.total}"
         if self.done >= self.total:
-            return f"{text}, {self.made} made now, {self.done - self.made} were here already"
-        left = (self.total - self.done) * (time.monotonic() - self._began) / max(1, self.made)
-        return f"{text}, about {left:.0f} s left"
+            here = self.done - self.made
+            return f"{text}, {self.made} made now" + (f", {here} were here already" if here else "")
+        return f"{text}, about {self._left() or 0.0:.0f} s left"

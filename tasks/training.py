@@ -11,6 +11,7 @@ from typing import Any
 from prefect import task
 
 from lab.fingerprint import canonical, code, fingerprint
+from lab.fresh import drop_stale
 from lab.records import Record, StepRow, TrainLogRow
 from lab.tables import utc_now
 from models.embedded import RUNGS, EmbeddedSpec, TrainedModel, TrainPoint, load_trained, obtain
@@ -28,8 +29,12 @@ def training_key(spec: EmbeddedSpec) -> str:
 
 
 def directory(home: Path, name: str, key: str) -> Path:
-    """Where the rung trained under a key is kept."""
-    return home / "models" / f"{name}-{key}"
+    """Where what was trained under a key is kept; an older one goes in a run that does everything again.
+
+    The rungs stay: several studies use them, and they are the same in every training.
+    """
+    place = home / "models" / f"{name}-{key}"
+    return place if name in RUNGS else drop_stale(place)
 
 
 def _is_complete(home: Path, parameters: Mapping[str, Any]) -> bool:

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -14,8 +16,10 @@ from typer.main import get_command
 
 from deployments import cli
 from flows.registry import studies
+from lab.machine import environment
 from lab.records import MetricRow
 from lab.store import Store
+from tests.night_rows import NOON, RUN
 from tests.small_study import record_study
 
 
@@ -48,11 +52,16 @@ def said(
         (("run", "entropy_seeds", "--set", "model=gpt9"), "unknown embedded model 'gpt9'; allowed: pydoc-"),
         (("run", "entropy_seeds", "--set", "margin_sd=nan"), "margin_sd = 'nan'"),
         (("plan", "entropy_seeds", "--set", "looks=3,2"), "allowed: rising whole numbers"),
+        (("plan", "--profile", "smok"), "unknown profile 'smok'; did you mean smoke?"),
+        (("night", "--budget", "8 hours"), "write a number and s, m or h"),
+        (("gates", "mechanisms"), "did you mean mechanism?"),
+        (("verify", "nanodesm"), "did you mean nanodesmo?"),
+        (("figures", "nanodesm"), "unknown study 'nanodesm'"),
         (("freeze", "nothing"), "unknown study 'nothing'"),
         (("gates", "entropy-seeds", "--why", "abc"), "no decision 'abc' of entropy_seeds; allowed: none yet"),
         (("sql", "select 1"), "no store in"),
         (("sql",), "Missing"),
-        (("dance",), "Commands: doctor, down"),
+        (("dance",), "Commands: clean, doctor, down"),
         (("run", "entropy_seeds", "--fast"), "No such option: --fast"),
     ],
 )
@@ -116,6 +125,66 @@ def test_a_plan_of_an_empty_home_shows_what_is_to_make_and_makes_nothing(
     assert "generate look 16" in out
     assert "no plan is frozen yet" in out
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_a_plan_reckons_as_a_night_would_and_leaves_the_home_byte_for_byte_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    said(monkeypatch, capsys, "freeze", "entropy_seeds")
+    store, here = Store(home), environment(device="cpu")
+    mine = replace(RUN, study="entropy_seeds", environment_id=here.environment_id)
+    store.record([here, mine, replace(mine, run_id="again", ended_at=NOON + timedelta(seconds=12))])
+    store.record([replace(mine, run_id="waits")], drain=False)
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+
+    [told] = json.loads(said(monkeypatch, capsys, "plan", "entropy-seeds", "--json")[1])
+    assert told["expected_from"] == "learnt from 1 runs"
+    assert told["expected_seconds"] == pytest.approx(360.0, abs=1.0)  # the longest by hand, none of it here
+    code, out, _ = said(monkeypatch, capsys, "plan", "entropy_seeds")
+    assert (code, "expected: 6 min, learnt from one run on this processor" in out) == (0, True)
+    assert max(map(len, out.splitlines())) <= 80
+    every = json.loads(said(monkeypatch, capsys, "plan", "--json")[1])
+    assert {one["study"]: one["expected_from"] for one in every} == {
+        name: "learnt from 1 runs" if name == "entropy_seeds" else "declared" for name in studies()
+    }
+    other = json.loads(said(monkeypatch, capsys, "plan", "entropy_seeds", "--set", "samples=32", "--json")[1])
+    assert other[0]["expected_seconds"] > told["expected_seconds"]  # more to make than the profile has
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan", "mechanism"),
+        ("gates",),
+        ("gates", "entropy_seeds"),
+        ("gates", "entropy_seeds", "--why", "FIRST"),
+        ("status",),
+        ("doctor",),
+        ("verify",),
+        ("verify", "mechanism"),
+        ("figures", "entropy_seeds", "--format", "svg"),
+        ("clean", "entropy_seeds"),
+        ("sql", "SELECT * FROM decision_path", "--format", "json"),
+    ],
+    ids=" ".join,
+)
+def test_json_is_one_document_and_nothing_else(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record_study(Store(tmp_path / "home"))
+    [first, *_] = Store(tmp_path / "home").read("SELECT decision_id FROM decision")["decision_id"]
+    words = tuple(first if word == "FIRST" else word for word in words)
+    flag = () if words[0] == "sql" else ("--json",)
+    code, out, _ = said(monkeypatch, capsys, *words, *flag)
+    assert json.loads(out)
+    plain = said(monkeypatch, capsys, *words)
+    assert plain[0] == code
+    assert "\x1b" not in plain[1] + plain[2]
 
 
 def test_freezing_twice_keeps_the_date_and_another_plan_says_what_it_replaces(

@@ -142,9 +142,9 @@ def test_a_backend_that_chooses_its_own_tokens_is_refused_in_one_line(tmp_path: 
 
 
 def test_the_dry_run_knows_what_is_here(injected: Path, tmp_path: Path) -> None:
-    done = ladder("plan", *RUN[1:], home=injected)
+    done = ladder("plan", *RUN[1:], "--json", home=injected)
     assert done.returncode == 0, done.stderr
-    left = [line.split()[-3] for line in done.stdout.splitlines() if " to make" in line]
-    assert set(left) == {"0"}
-    empty = ladder("plan", "direct_injection", home=tmp_path)
-    assert json.loads(empty.stdout.splitlines()[1].split()[2]) == 1
+    [told] = json.loads(done.stdout)
+    assert {step["units"] - step["cached"] for step in told["steps"]} == {0}
+    [empty] = json.loads(ladder("plan", "direct_injection", "--json", home=tmp_path).stdout)
+    assert (empty["steps"][0]["name"], empty["steps"][0]["cached"]) == ("train pydoc-0.1m", 0)

@@ -8,14 +8,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deployments import doctor, environment
 from deployments.environment import Process, Service
+from flows.registry import studies
+from lab.machine import this_process
 from lab.records import StudyRow
 from lab.store import Store
+from tests.night_rows import RUN
 from tests.ollama_server import OllamaServer, ServedModel
 
 HOLDER = """
@@ -51,7 +55,11 @@ def test_a_fresh_home_lacks_nothing_but_a_model_server(tmp_path: Path) -> None:
     assert states.pop("disk") in ("ok", "warn")
     assert states.pop("memory") in ("ok", "warn")
     assert states.pop("device") in ("ok", "warn")
-    assert set(states) == {"python", "packages", "home", "store", "outbox", "service", "chromium"}
+    assert states.pop("hub token") in ("ok", "warn")
+    assert set(states) == {
+        "python", "packages", "home", "store", "outbox", "at work", "service", "chromium", "profiles",
+    }  # fmt: skip
+    assert "smoke and fast run here; laptop does not, without ollama" in found[-1].found
     assert set(states.values()) == {"ok"}
     assert all((check.fix is None) == (check.state == "ok") for check in found)
     assert all("\n" not in check.found + (check.fix or "") for check in found)
@@ -149,3 +157,43 @@ def test_no_model_server_and_an_address_that_is_none_are_told_apart(monkeypatch:
     monkeypatch.setenv("OLLAMA_HOST", "http://[not-an-address")
     (unreadable,) = doctor.check_ollama(None, ("qwen3:0.6b",))
     assert (unreadable.name, unreadable.state) == ("ollama qwen3:0.6b", "warn")
+
+
+def test_every_ollama_model_of_a_profile_is_asked_for_and_every_gated_one_named() -> None:
+    settings = [one for study in studies().values() for one in study.profiles.values()]
+    served = [one for one in settings if getattr(one, "backend", "") == "ollama"]
+    rungs = {rung.model for one in served for rung in getattr(one, "rungs", ())}
+    names = {one.model for one in served if ":" in one.model}
+    assert rungs | names == set(doctor.LAPTOP_MODELS)
+    assert set(doctor.GATED) <= {one.model for one in settings}
+
+
+def test_a_hub_token_is_looked_for_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    missing = doctor.check_hub_token()
+    assert (missing.state, "mistralai/Mistral-7B-v0.1" in missing.found) == ("warn", True)
+    assert "hf auth login" in (missing.fix or "")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    found = doctor.check_hub_token()
+    assert (found.state, found.fix) == ("ok", None)
+    assert "secret" not in found.found
+
+
+def test_a_run_at_work_is_named_and_one_that_was_killed_can_be_taken_up(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    running = replace(RUN, state="running", ended_at=None, process=this_process())
+    store.record([running])
+    assert doctor.check_work(tmp_path).found.startswith("run of s/smoke, begun 2026-11-20 12:00 UTC")
+    store.record([replace(running, process=this_process() + "0")])
+    found = doctor.check_work(tmp_path)
+    assert (found.state, "killed: run of s/smoke" in found.found) == ("warn", True)
+    assert "goes on where it stopped" in (found.fix or "")
+    with held_by_another_program(store.path):
+        assert doctor.check_work(tmp_path).found == "nothing that is known of"
+
+
+def test_what_fails_keeps_every_profile_from_running(tmp_path: Path) -> None:
+    found = doctor.can_run([doctor.check_home(tmp_path / "absent"), doctor.check_python()])
+    assert (found.state, found.found) == ("fail", "nothing before these are mended: home")

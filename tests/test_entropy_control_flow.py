@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -85,8 +86,9 @@ def test_a_second_run_computes_nothing_and_its_decision_can_be_computed_again(
     [row] = ask("SELECT decision_id FROM decision", home=home)
     why = ladder("gates", "entropy_control", "--why", row["decision_id"], home=home)
     assert (why.returncode, "Computed again: DETECTED, the same" in why.stdout) == (0, True)
-    plan = ladder("plan", *CONTROL[1:], home=home).stdout
-    assert [line.split()[-3] for line in plan.splitlines() if "generate look" in line] == ["0", "180"]
+    [plan] = json.loads(ladder("plan", *CONTROL[1:], "--json", home=home).stdout)
+    looks = [step for step in plan["steps"] if "generate look" in step["name"]]
+    assert [step["units"] - step["cached"] for step in looks] == [0, 180]
 
 
 @pytest.mark.parametrize(

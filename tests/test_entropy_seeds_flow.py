@@ -95,8 +95,8 @@ def test_more_samples_generate_only_the_new_ones_and_are_exploratory(home: Path)
         2: 3 * wanted,
         3: 3 * wanted,
     }
-    assert f"look {wanted}, texts: 63 of 63, 63 made now, 0 were here already" in done.stderr
-    assert f"look {wanted}, turns: 9 of 9, 9 made now, 0 were here already" in done.stderr
+    assert f"look {wanted}, texts: 63 of 63, 63 made now\n" in done.stderr
+    assert f"look {wanted}, turns: 9 of 9, 9 made now\n" in done.stderr
     flags = ask(f"SELECT DISTINCT exploratory FROM decision WHERE look = {wanted}", home=home)
     assert flags == [{"exploratory": True}]
     assert ask(declared, home=home) == decided  # what was decided under the plan stands beside it

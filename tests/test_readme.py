@@ -1,4 +1,4 @@
-"""README stays true: commands parse, settings and deployments exist, queries answer, links lead on."""
+"""README and docs stay true: commands parse, settings and deployments exist, queries answer, links lead."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typer.main import get_command
 
 from deployments.cli import app
 from deployments.settings import settings_for
-from flows.registry import find_study
+from flows.registry import find_study, studies
 from lab.store import Store
 from tests.ladder_command import ROOT
 
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = "\n\n".join([README, *(file.read_text(encoding="utf-8") for file in sorted(ROOT.glob("docs/*.md")))])
 SQL = re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL) + re.findall(r'ladder sql "([^"$]+)"', TEXT)
 TEN = 10
 
@@ -82,6 +83,14 @@ def test_a_query_answers(query: str, finished: Path) -> None:
     found = Store(finished).read(query)
     if "FROM decision_path" in query or "FROM generation" in query:
         assert len(found) > 0
+
+
+def test_every_study_is_in_the_table_with_a_verdict_and_the_limits_are_told() -> None:
+    row = r"\| `(\w+)` \| .+\? \| .+ \| `(DETECTED|EQUIVALENT|INCONCLUSIVE|INVALID)` \| \d.* \| .+ \|"
+    assert {name for name, _ in re.findall(f"^{row}$", README, re.MULTILINE)} == set(studies())
+    headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    assert {"A result in minutes", "The night", "A new study", "Limits"} <= set(headings)
+    assert "Your own model, corpus, bundles" in headings
 
 
 def test_makes_modules_extras_deployments_and_links_are_there() -> None:

@@ -1,0 +1,89 @@
+"""What a person sees of work under way: bars on a terminal, a line now and then in a file."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from fcntl import ioctl
+
+from deployments.terminal import duration, folded
+from tests.ladder_command import ROOT
+
+WORK = """
+import logging, time
+from deployments import terminal
+from tasks.progress import Progress
+
+with terminal.progress():
+    logging.getLogger("flows.x").info("phase core of a study whose name is " + "long " * 12)
+    training = Progress("train a model of a long name and a seed, steps of the training", 300)
+    for step in range(300):
+        training.advance(1, made=1)
+        time.sleep(0.005)
+    part = Progress("a short part", 2, every_seconds=20.0)
+    part.advance(1, made=1)
+    part.advance(1, made=1)
+    logging.getLogger("tasks.launching").info("  look 4, texts: 3 of 9, about 130 s left")
+    time.sleep(0.6)
+    logging.getLogger("tasks.launching").info("  look 4, texts: 9 of 9, 9 made now")
+print("after")
+"""
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(ROOT),
+    "TERM": "xterm-256color",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def on_a_terminal(columns: int) -> str:
+    """All that the work writes to a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-c", WORK], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ):
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                new = os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not new:
+                break
+            written += new
+    os.close(ours)
+    return written.decode("utf-8")
+
+
+def test_a_terminal_has_bars_with_the_time_left_and_is_left_as_it_was() -> None:
+    written = on_a_terminal(80)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+    assert re.search(r"train a model of a long.*…\s.*\d+/300 +\d+ s left", plain)
+    assert re.search(r"look 4, texts .*3/9 +2 min left", plain)
+    lines = re.split(r"[\r\n]+", plain)
+    assert max(map(len, lines)) <= 80
+    assert ", about " not in plain  # news of a bar is no line
+    assert "look 4, texts: 9 of 9, 9 made now" in plain
+    assert written.rfind("\x1b[?25h") > written.rfind("\x1b[?25l") >= 0  # the cursor is shown again
+    assert plain.rstrip().endswith("after")
+
+
+def test_a_file_has_lines_without_control_characters_seldom() -> None:
+    done = subprocess.run([sys.executable, "-c", WORK], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout == "after\n"
+    lines = done.stderr.splitlines()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stderr)
+    assert all(re.match(r"\d\d:\d\d:\d\d  ", line) for line in lines)
+    assert len(lines) <= 4  # 300 steps and a short part: none of them within 3 s
+
+
+def test_durations_and_folded_lines() -> None:
+    assert [duration(seconds) for seconds in (0.4, 89, 90, 5400)] == ["0 s", "89 s", "2 min", "1.5 h"]
+    assert folded("mem-ema-decay " * 10)[1].startswith("    mem-ema-decay")
