@@ -18,9 +18,10 @@ from lab.readonly import query
 from lab.store import Store
 from models.aligned_files import read_aligned
 from models.answers import read_items
+from models.entropy import Tape, TapeError
 from models.regimes import read_plan
 from models.sense_files import read_bundles
-from tests.fuzz_batches import rows
+from tests.fuzz_batches import SPEC, rows
 from tests.fuzz_campaign import TARGETS, run
 from tests.fuzz_mutation import damage
 
@@ -71,6 +72,14 @@ def test_a_file_nested_without_end_is_refused(read: object, tmp_path: Path) -> N
 def test_a_stored_rule_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(GateError, match="not a stored rule"):
         read_rule(text)
+
+
+def test_a_tape_nested_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tape.jsonl"
+    Tape(path, SPEC).draws(["p/0"])
+    path.write_bytes(path.read_bytes() + b"[" * 100_000 + b"\n")
+    with pytest.raises(TapeError, match=r"tape\.jsonl"):
+        Tape(path, SPEC).draws(["p/0", "p/1"])
 
 
 def test_a_regime_of_a_strength_beyond_floats_is_refused(tmp_path: Path) -> None:
