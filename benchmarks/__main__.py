@@ -1,10 +1,20 @@
-"""Every benchmark, one process each: `make bench`. Ratios against named peers; no test depends on them."""
+"""Every benchmark, one process each: `make bench` with few runs, `python -m benchmarks --full` with all.
+
+Ratios against named peers, of one run each; no test depends on them. `benchmarks.night` and
+`benchmarks.quantizers` take longer or need more installed and are run by name.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.table import HEAD, QUICK, ROWS, collected
 
 BENCHMARKS = (
     "analysis",
@@ -16,11 +26,40 @@ BENCHMARKS = (
     "arms",
     "heads",
     "nano",
-    "night",
+    "report",
+    "growth",
+    "orchestration",
 )
 
-for name in BENCHMARKS:
-    print(f"\n== {name}", flush=True)
-    # numpy reads its thread count once, so it is set before the process starts
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=True)
+
+def main() -> None:
+    """Run them one after the other and end in one table; exit 1 if one of them failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--full", action="store_true", help="all runs of each")
+    given = parser.parse_args()
+    names = given.names or BENCHMARKS
+    if set(names) - set(BENCHMARKS):
+        parser.error(f"allowed: {', '.join(BENCHMARKS)}")
+    failed = []
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder, "rows")
+        rows.touch()
+        # numpy reads its thread count once, so it is set before the process starts
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", ROWS: str(rows)}
+        environment |= {} if given.full else {QUICK: "1"}
+        for name in names:
+            began = time.perf_counter()
+            print(f"\n== {name}", flush=True)
+            done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=False)
+            failed += [name] if done.returncode else []
+            print(f"({time.perf_counter() - began:.0f} s)", flush=True)
+        print(f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n{HEAD}")
+        for row in collected(rows):
+            print(row.line())
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

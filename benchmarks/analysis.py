@@ -31,6 +31,8 @@ import pandas as pd  # type: ignore[import-untyped]
 import statsmodels.formula.api as smf
 from scipy import stats as scipy_stats
 
+from benchmarks.table import promised
+from benchmarks.table import runs as table_runs
 from stats.contrasts import omnibus
 from stats.diversity import METRICS, PRIMARY, SECONDARY, measure_text
 from stats.integrity import Outcome, integrity_rows
@@ -212,6 +214,7 @@ def print_stages(runs: int, look: Look, values: Mapping[str, FloatArray]) -> Non
         print(line(name, seconds))
     totals = [sum(run) for run in zip(*found.values(), strict=True)]
     print(line(f"whole analysis (goal < {GOAL_SECONDS:.0f} s)", totals))
+    promised("analysis of 4,500 rows x 7 metrics", "seconds, wall", totals, most=GOAL_SECONDS)
 
 
 def print_ratios(runs: int, look: Look, values: Mapping[str, FloatArray]) -> None:
@@ -234,6 +237,7 @@ def print_ratios(runs: int, look: Look, values: Mapping[str, FloatArray]) -> Non
     for name, (mine, peer, scale) in peers.items():
         ratios = [scale * timed(peer) / timed(mine) for _ in range(runs)]
         print(f"{name:<66}{min(ratios):>9.1f}{statistics.median(ratios):>9.1f}{max(ratios):>9.1f}")
+        promised("analysis, times as fast", name, ratios, least=1.0)
     print(
         f"F of the mixed models: ours {our_mixed(look, y):.6f}, statsmodels {statsmodels_mixed(look, y):.6f}"
     )
@@ -254,5 +258,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description="Seconds of each stage of the analysis, and ratios to peers."
     )
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=table_runs(5, 2))
     main(parser.parse_args().runs)

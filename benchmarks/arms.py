@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.table import promised, runs
 from models.adapters import shapes_of
 from models.lora_recipe import LoraRecipe
 from models.mistral_base import BASES
@@ -22,7 +23,7 @@ from models.task_items import TaskSource
 from models.word_problems import tokenizer
 from tasks.killable import worker
 
-ARMS, RUNS, STEPS, RANK = 14, 3, 40, 8
+ARMS, RUNS, STEPS, RANK = 14, runs(3, 1), 40, 8
 GOAL = 7.5
 
 
@@ -68,6 +69,7 @@ def main() -> None:
             f"{ARMS} arms, s": [b for _, b in cells],
             f"ratio (goal {GOAL})": [b / a for a, b in cells],
         }
+        promised(f"{ARMS} LoRA arms, wall", "one arm", [b / a for a, b in cells], most=GOAL)
         for name, values in columns.items():
             print(f"{name:20} {min(values):8.2f} {statistics.median(values):8.2f} {max(values):8.2f}")
 

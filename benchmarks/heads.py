@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.table import promised, runs
 from models.sense_conditions import CONDITIONS
 from models.sense_recipe import HeadRecipe
 from models.sense_world import WorldSpec
 from tasks.killable import stop_all, worker
 
-SEEDS, RUNS = 10, 3
+SEEDS, RUNS = 10, runs(3, 1)
 GOAL = 5.0
 SOURCE = {"world": asdict(WorldSpec()), "data": "", "bundles": []}
 
@@ -78,6 +79,8 @@ def main() -> None:
                 f"{SEEDS} seeds, {start}, s": [ten for _, ten in cells],
                 f"ratio, {start} (goal {GOAL:g})": [ten / one for one, ten in cells],
             }
+            ratios = [ten / one for one, ten in cells]
+            promised(f"{SEEDS} seeds of a head, {start}, wall", "one seed", ratios, most=GOAL)
             for name, values in columns.items():
                 print(f"{name:24} {min(values):8.2f} {statistics.median(values):8.2f} {max(values):8.2f}")
 

@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.sampler import Seconds, seconds, spread, threads, trained
+from benchmarks.table import promised
+from benchmarks.table import runs as table_runs
 from models.backends import Job, Sampling
 from models.embedded import RUNGS, train
 from models.entropy import KINDS, SourceSpec, Tape, WordSource, open_source, uniforms
@@ -37,7 +39,7 @@ from models.words import DOSES, LIVE
 RUNG = "pydoc-0.4m"
 ROWS = 64
 SETTINGS = Sampling(temperature=0.7, top_k=50, top_p=0.9, max_new_tokens=150)
-RUNS = 9
+RUNS = table_runs(9, 2)
 PRNG, TRNG, HMIX = SourceSpec(kind="prng", stream=42), SourceSpec(kind="trng"), SourceSpec(kind="hmix")
 NONE = Injection(mode="none")
 ARMS = (
@@ -103,6 +105,9 @@ def report_modes(scratch: Path) -> None:
             own = [run[place][0][clock] for run in runs]
             ratios = [run[place][0][clock] / run[0][0][clock] for run in runs]
             print(f"{arm.name:36} {kind:4} {spread(own)}   {spread(ratios)}   {tokens:.3f}", flush=True)
+        if arm.name.startswith("select"):
+            ratios = [run[place][0][0] / run[0][0][0] for run in runs]
+            promised(f"injection, {arm.name}", "no injection", ratios, most=1.10)
 
 
 def opened(scratch: Path) -> dict[str, WordSource]:

@@ -156,7 +156,7 @@ def read_service(home: Path) -> Service | None:
             server=Process(**found["server"]),
             worker=None if worker is None else Process(**worker),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

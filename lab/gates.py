@@ -47,6 +47,8 @@ class Comparison:
     right: Value
 
     def __post_init__(self) -> None:
+        if not isinstance(self.left, str):
+            raise GateError(f"a comparison's left is {self.left!r}; allowed: the name of a column")
         if self.op not in _OPERATORS:
             raise GateError(f"unknown comparison {self.op!r}; allowed: {' '.join(_OPERATORS)}")
         if self.right is None and self.op not in ("==", "!="):
@@ -200,8 +202,10 @@ def read_rule(text: str) -> tuple[tuple[Rule, ...], int]:
         rules = tuple(
             Rule(verdict=r["verdict"], when=tuple(Comparison(**c) for c in r["when"])) for r in found["rules"]
         )
+        if not all(rule.verdict in VERDICTS for rule in rules):
+            raise ValueError(f"verdicts are {', '.join(VERDICTS)}")
         return rules, int(found["min_n"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise GateError(f"not a stored rule: {text[:80]!r} ({error})") from error
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import secrets
 import socket
 import time
@@ -161,7 +162,7 @@ class Handover:
         path = self._home / STORE_ID
         if not path.exists():
             write_durably(path, secrets.token_hex(8).encode())
-        own = Owner(store=path.read_text(encoding="utf-8"), host=socket.gethostname(), home=str(self._home))
+        own = Owner(store=self._store_id() or "", host=socket.gethostname(), home=str(self._home))
         with self._reaching() as shared:
             owner = shared.claim(own)
         self._remember(owner)
@@ -233,10 +234,14 @@ class Handover:
             _tried_again_at.pop(self.shared.url, None)
 
     def _store_id(self) -> str | None:
+        path = self._home / STORE_ID
         try:
-            return (self._home / STORE_ID).read_text(encoding="utf-8")
+            found = path.read_bytes()
         except FileNotFoundError:
             return None
+        if re.fullmatch(rb"[0-9a-f]{16}", found) is None:
+            raise UsageError(f"{path} is damaged; write the `store` of {OWNER} at {self._shared.url} into it")
+        return found.decode()
 
     def _seen(self) -> tuple[bool, Owner | None]:
         """Whether this home has reached the URL before, and the owner it saw."""
@@ -244,7 +249,7 @@ class Handover:
             told = json.loads((self._home / KNOWN).read_bytes())
             owner = None if told["owner"] is None else Owner(**told["owner"])
             return (True, owner) if told["url"] == self._shared.url else (False, None)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
             return False, None
 
     def _remember(self, owner: Owner | None) -> None:

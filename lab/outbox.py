@@ -259,7 +259,7 @@ def read_batch(path: PurePath, data: bytes) -> Batch:
         raise CorruptBatchError(f"its SHA-256 is {sha256[:16]}..., its first line says {declared[:16]!r}...")
     try:
         tables = _decode(content)
-    except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, pa.ArrowException) as error:
         raise CorruptBatchError(f"its hash is right but it does not decode: {error}") from error
     return Batch(batch_id=path.name.removesuffix(SUFFIX), path=path, sha256=sha256, tables=tables)
 

@@ -98,7 +98,7 @@ def read_declared(home: Path, study: str, profile: str) -> Declared | None:
         flatten(declared.text)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"the frozen plan {path} is malformed ({error}); restore it, or delete it to freeze the next one"
         ) from error

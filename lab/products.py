@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,15 @@ class Products:
     kind: str
 
     def path(self, key: str) -> Path:
-        """Where the product of a key lies, made or not."""
+        """Where the product of a key lies, made or not.
+
+        Raises
+        ------
+        ValueError
+            A key that is no single name, so that no product lies outside of the home.
+        """
+        if re.fullmatch(r"[A-Za-z0-9_-]+", key) is None:
+            raise ValueError(f"product key {key!r}; allowed: letters, digits, _ and -")
         return self.home / "cache" / self.kind / key[:2] / f"{key}.json"
 
     def read(self, key: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -15,6 +16,8 @@ import polars as pl
 
 from lab.errors import UsageError
 
+_FIRST_DAY, _LAST_DAY = date.min.toordinal() - 719_163, date.max.toordinal() - 719_163
+"""Days from 1970-01-01 of the dates that Python has."""
 READING = ("SELECT", "EXPLAIN")
 """Statement types that pass; FROM, WITH, VALUES, DESCRIBE, SHOW and SUMMARIZE are SELECT to DuckDB."""
 
@@ -49,6 +52,10 @@ def query(
         The database file cannot be read.
     """
     try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"character {error.start} of the query is half of one; write it whole") from error
+    try:
         _refuse_writing(con, sql)
         relation = con.sql(sql, params=dict(parameters) if parameters else None)
         table = relation.to_arrow_table()
@@ -62,6 +69,8 @@ def query(
             f"a column of the answer has no polars type; cast it in the query ({error})"
         ) from error
     assert isinstance(frame, pl.DataFrame)
+    for column in frame:
+        _refuse_endless_time(column, column.name)
     return frame.with_columns([_plain_number(column) for column in frame if column.dtype.is_decimal()])
 
 
@@ -98,6 +107,24 @@ def _refuse_writing(con: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise UsageError(
             f"{kind} is refused here; SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN only read"
         )
+
+
+def _refuse_endless_time(column: pl.Series, name: str) -> None:
+    """Refuse times that Python has no date for, such as infinity: polars would panic on showing one."""
+    if isinstance(column.dtype, pl.Struct):
+        for inner in column.struct.unnest():
+            _refuse_endless_time(inner, name)
+    elif isinstance(column.dtype, pl.List | pl.Array):
+        _refuse_endless_time(column.explode(), name)
+    elif isinstance(column.dtype, pl.Map):
+        entries = pl.Struct({"key": column.dtype.key, "value": column.dtype.value})
+        _refuse_endless_time(column.cast(pl.List(entries)), name)
+    elif column.dtype in (pl.Date, pl.Datetime) and not column.is_empty():
+        days = column.cast(pl.Date).to_physical() if column.dtype == pl.Datetime else column.to_physical()
+        if not days.is_between(_FIRST_DAY, _LAST_DAY).all():
+            raise UsageError(
+                f"column {name!r} holds a time before the year 1 or after 9999; cast it to VARCHAR"
+            )
 
 
 def _plain_number(column: pl.Series) -> pl.Series:

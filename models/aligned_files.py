@@ -202,7 +202,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for where, line in _lines(path):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where} is not JSON: {error}; write one object a line") from error
         if not isinstance(row, dict):
             raise ValueError(f"{where} is {type(row).__name__}; write one object a line")

@@ -258,7 +258,7 @@ def _parse(line: bytes) -> dict[str, object] | None:
     try:
         fields = json.loads(line)
         return fields if fields.pop("check") == _checksum(fields) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -71,7 +71,7 @@ def load_kept(directory: Path) -> dict[str, Any] | None:
             return None
         if any(_file_sha256(directory / name) != digest for name, digest in body["files"].items()):
             return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # damaged, or of another program: either way, train again
     return body
 

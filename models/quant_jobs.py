@@ -67,7 +67,7 @@ class Loaded:
 @lru_cache(maxsize=1)
 def _loaded(where: str, source: CorpusSource) -> Loaded:
     torch.set_num_threads(1)
-    model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
     model.train(False)
     tokenizer: Any = AutoTokenizer.from_pretrained(where)
     prefix = prefix_id_of(tokenizer)

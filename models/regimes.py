@@ -296,7 +296,8 @@ def read_plan(path: Path) -> RegimePlan:
         plan = plan_of({"contact": False, **json.loads(path.read_text(encoding="utf-8"))})
     except OSError as error:
         raise ValueError(f"the file of regimes {path} cannot be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, RecursionError,
+            OverflowError) as error:  # fmt: skip
         raise ValueError(
             f"{path} is no file of regimes ({error}); it holds JSON such as {EXAMPLE}"
         ) from error

@@ -189,7 +189,7 @@ class BlockTape:
             fields = json.loads(line)
             whole = fields.pop("check") == self._check(fields)
             return _Header(**fields) if whole else None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def _check(self, fields: Mapping[str, object]) -> str:

@@ -178,7 +178,7 @@ def json_rows(path: Path) -> Iterator[Row]:
         where = f"{path}, line {number}"
         try:
             row = json.loads(line_text, parse_constant=_no_constant)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where} is not JSON: {error}; write one object a line") from error
         if not isinstance(row, dict):
             raise ValueError(f"{where} is {type(row).__name__}; write one object a line")

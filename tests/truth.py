@@ -1,0 +1,212 @@
+"""Verdicts against the truth, study by study: `python -m tests.truth --study seeds --studies 1000`.
+
+Each cell states what is so and which decisive verdicts are wrong there; the whole analysis of the study
+then judges simulated data sets, looks included. Null: no difference. Margin: a difference as large as the
+smallest effect of interest, where EQUIVALENT is wrong. Strong: far above it. Clustered: units within a
+group share more than in the plain null. Heavy tails: every normal number of the simulator is a Student t
+with 3 degrees of freedom and SD 1 instead. Printed are shares of the studies, the wrong ones with their
+Monte Carlo error, and coverage of the deciding interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+
+from stats.aligned_bootstrap import resample_documents
+from stats.disparity import analyse_disparity, find
+from stats.placement_rows import DECLARED, analyse_placement
+from stats.rows import FloatArray, TestRow
+from stats.seed_effect import Design, analyse_seed_effect
+from tests import rank_campaign, separability_campaign
+from tests import seed_effect_campaign as seeds
+from tests.test_disparity_simulation import World as Corpus
+from tests.test_disparity_simulation import corpus
+
+VERDICTS = ("DETECTED", "EQUIVALENT", "INCONCLUSIVE", "INVALID")
+DETECTED, EQUIVALENT = ("DETECTED",), ("EQUIVALENT",)
+
+
+class HeavyTails:
+    """A generator whose normal numbers are Student's t with 3 degrees of freedom, scaled to SD 1."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rng, name)
+
+    def normal(self, loc: float = 0.0, scale: float = 1.0, size: Any = None) -> FloatArray:
+        """As of a `numpy.random.Generator`."""
+        return np.asarray(loc + scale * self._rng.standard_t(3, size=size) / math.sqrt(3.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What the analysis of one simulated study said."""
+
+    verdict: str
+    covered: bool | None
+    """Whether the deciding interval holds the truth; None where the cell does not know it exactly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One truth of one study."""
+
+    wrong: tuple[str, ...]
+    """Decisive verdicts that are wrong under it."""
+    judge: Callable[[np.random.Generator], Judged]
+    heavy: bool = False
+
+
+def _seed_judge(cell: seeds.Cell) -> Callable[[np.random.Generator], Judged]:
+    def judge(rng: np.random.Generator) -> Judged:
+        y = seeds.draw(cell, rng)
+        covered, verdict = True, "INCONCLUSIVE"
+        for look in cell.looks:
+            values = {f"m{i}": y[i, ..., :look].ravel() for i in range(cell.metrics)}
+            source, prompt, stream = seeds.labels_of(cell, look)
+            design = Design(primary=tuple(values), looks=cell.looks, look=look)
+            rows = analyse_seed_effect(values, source=source, prompt=prompt, stream=stream, design=design)
+            pair = next(r for r in rows if (r.hypothesis, r.metric, r.contrast) == ("pairwise", "m0", "a-c"))
+            covered, verdict = _holds(pair, -cell.effect), str(rows[-1].verdict)
+            if verdict in (*DETECTED, *EQUIVALENT):
+                break  # as the gates do: the next look is for INCONCLUSIVE
+        return Judged(verdict=verdict, covered=covered)
+
+    return judge
+
+
+def _holds(row: TestRow, truth: float) -> bool:
+    return row.low is not None and row.high is not None and row.low <= truth <= row.high
+
+
+def _disparity_judge(world: Corpus) -> Callable[[np.random.Generator], Judged]:
+    def judge(rng: np.random.Generator) -> Judged:
+        aligned, quantised = corpus(world, rng)
+        drawn = resample_documents(aligned.documents, rng=rng)
+        rows = analyse_disparity(aligned, {"int4": quantised}, margin=1.5, drawn=drawn)
+        row = find(rows, "gap", "int4")
+        return Judged(verdict=str(row.verdict), covered=_holds(row, world.gap))
+
+    return judge
+
+
+def _rank_judge(world: rank_campaign.World, truth: float | None) -> Callable[[np.random.Generator], Judged]:
+    def judge(rng: np.random.Generator) -> Judged:
+        rows = analyse_placement(rank_campaign.answers(world, rng), rng=np.random.default_rng(1), resamples=0)
+        decides = f"per_layer-{DECLARED[0].control}"
+        row = next(r for r in rows if (r.contrast, r.hypothesis) == (decides, "difference"))
+        return Judged(verdict=str(row.verdict), covered=None if truth is None else _holds(row, truth))
+
+    return judge
+
+
+def _nano_judge(world: separability_campaign.World) -> Callable[[np.random.Generator], Judged]:
+    def judge(rng: np.random.Generator) -> Judged:
+        rows = separability_campaign.study(world, rng)
+        [verdict] = [row.verdict for row in rows if row.hypothesis == "signatures"]
+        return Judged(verdict=str(verdict), covered=None)
+
+    return judge
+
+
+_SEED = seeds.Cell(name="null")
+_CLUSTERED = replace(_SEED, prompt_source_sd=0.2, streams=5, stream_sd=0.1, looks=(2, 4, 8))
+_CORPUS = Corpus()
+_NANO = separability_campaign.World()
+STUDIES: Mapping[str, Mapping[str, Cell]] = {
+    "seeds": {
+        "null": Cell(wrong=DETECTED, judge=_seed_judge(_SEED)),
+        "null, clustered": Cell(wrong=DETECTED, judge=_seed_judge(_CLUSTERED)),
+        "null, 10 % missing": Cell(wrong=DETECTED, judge=_seed_judge(replace(_SEED, missing=0.1))),
+        "null, heavy tails": Cell(wrong=DETECTED, judge=_seed_judge(_SEED), heavy=True),
+        "margin": Cell(wrong=EQUIVALENT, judge=_seed_judge(replace(_SEED, effect=0.2))),
+        "margin, clustered": Cell(wrong=EQUIVALENT, judge=_seed_judge(replace(_CLUSTERED, effect=0.2))),
+        "margin, heavy tails": Cell(
+            wrong=EQUIVALENT, judge=_seed_judge(replace(_SEED, effect=0.2)), heavy=True
+        ),
+        "strong": Cell(wrong=EQUIVALENT, judge=_seed_judge(replace(_SEED, effect=0.6))),
+    },
+    "disparity": {
+        "null": Cell(wrong=DETECTED, judge=_disparity_judge(_CORPUS)),
+        "null, clustered": Cell(
+            wrong=DETECTED, judge=_disparity_judge(replace(_CORPUS, language_sd=1.5, documents=8))
+        ),
+        "null, heavy tails": Cell(wrong=DETECTED, judge=_disparity_judge(_CORPUS), heavy=True),
+        "margin": Cell(wrong=EQUIVALENT, judge=_disparity_judge(replace(_CORPUS, gap=1.5))),
+        "margin, heavy tails": Cell(
+            wrong=EQUIVALENT, judge=_disparity_judge(replace(_CORPUS, gap=1.5)), heavy=True
+        ),
+        "strong": Cell(wrong=EQUIVALENT, judge=_disparity_judge(replace(_CORPUS, gap=4.0))),
+    },
+    "ranks": {
+        "null": Cell(wrong=DETECTED, judge=_rank_judge(rank_campaign.ALIKE, 0.0)),
+        "null, clustered": Cell(
+            wrong=DETECTED, judge=_rank_judge(replace(rank_campaign.ALIKE, arm_sd=0.3), 0.0)
+        ),
+        "null, heavy tails": Cell(
+            wrong=DETECTED, judge=_rank_judge(rank_campaign.ALIKE, 0.0), heavy=True
+        ),
+        "strong": Cell(wrong=EQUIVALENT, judge=_rank_judge(rank_campaign.THREE, None)),
+    },
+    "signatures": {
+        "null": Cell(wrong=DETECTED, judge=_nano_judge(_NANO)),
+        "null, clustered": Cell(wrong=DETECTED, judge=_nano_judge(replace(_NANO, batch=0.5, memory=0.995))),
+        "null, heavy tails": Cell(wrong=DETECTED, judge=_nano_judge(_NANO), heavy=True),
+        "strong": Cell(wrong=EQUIVALENT, judge=_nano_judge(replace(_NANO, state=4.0))),
+    },
+}  # fmt: skip
+"""Studies not here: direct injection generates real texts (`tests.injection_campaign`); the retrieval heads'
+bootstrap is judged by its rejections and coverage (`tests.two_way_campaign`)."""
+
+
+def line(study: str, name: str, cell: Cell, studies: int, *, seed: int) -> str:
+    """Judge so many studies of a cell; one line of the table."""
+    began, rng = time.perf_counter(), np.random.default_rng([seed, *name.encode()])
+    source = cast(np.random.Generator, HeavyTails(rng)) if cell.heavy else rng
+    judged = [cell.judge(source) for _ in range(studies)]
+    counts = Counter(one.verdict for one in judged)
+    assert set(counts) <= set(VERDICTS), counts
+    wrong = sum(counts[verdict] for verdict in cell.wrong) / studies
+    error = math.sqrt(wrong * (1.0 - wrong) / studies)
+    known = [one.covered for one in judged if one.covered is not None]
+    shares = "  ".join(f"{counts[verdict] / studies:6.3f}" for verdict in VERDICTS)
+    covered = f"{sum(known) / len(known):.3f}" if known else "  -  "
+    return (
+        f"{study:<11} {name:<22} {studies:6}  {shares}  {','.join(cell.wrong):<11} {wrong:.4f} +- {error:.4f}"
+        f"  {covered}  {time.perf_counter() - began:5.0f} s"
+    )
+
+
+HEAD = (
+    f"{'study':<11} {'truth':<22} {'n':>6}  {'DETECT':>6}  {'EQUIV':>6}  {'INCONC':>6}  {'INVALI':>6}  "
+    f"{'wrong here':<11} {'share +- MC error':<17}  cover"
+)
+
+
+def main() -> None:
+    """Print the table of one study, or of all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--study", choices=[*STUDIES, "all"], default="all")
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--only", default="", help="cells whose name holds this")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    print(HEAD, flush=True)
+    for study in STUDIES if given.study == "all" else [given.study]:
+        for name, cell in STUDIES[study].items():
+            if given.only in name:
+                print(line(study, name, cell, given.studies, seed=given.seed), flush=True)
+
+
+if __name__ == "__main__":
+    main()
