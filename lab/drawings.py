@@ -61,7 +61,8 @@ def key_of(frame: pl.DataFrame, draw: Callable[..., object], *told: str) -> str:
     >>> key_of(first, key_of) == key_of(second, key_of)
     False
     """
-    about = [draw.__module__, draw.__qualname__, code("lab.figures", "lab.drawings", draw.__module__), *told]
+    made_by = code("lab.figures", draw.__module__, alone=("lab.report_drawing",))
+    about = [draw.__module__, draw.__qualname__, made_by, *told]
     about += [f"{name} {version(name)}" for name in LIBRARIES]
     about += [f"{name} {kind}" for name, kind in frame.schema.items()]
     digest = hashlib.sha256(json.dumps(about).encode())
