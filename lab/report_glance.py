@@ -32,6 +32,15 @@ SELECT night_id, profile, state, budget_seconds / 60 AS budget_minutes, used_sec
        done, "left", proposed, failed, detected, equivalent, inconclusive, invalid
 FROM night_summary ORDER BY started_at DESC, night_id LIMIT 1
 """
+ENDED = {
+    "running": "runs",
+    "completed": "is complete",
+    "budget": "spent its budget",
+    "failed": "failed",
+    "cancelled": "was cancelled",
+    "crashed": "was cut off",
+}
+"""State of a night in words."""
 
 
 def glance(store: Source, groups: Sequence[Group]) -> str:
@@ -61,9 +70,10 @@ def _night(found: Asked) -> str:
     verdicts = ", ".join(
         f"{number(row[verdict.lower()])} {verdict}" for verdict in MARKS if row[verdict.lower()]
     )
+    ended = ENDED.get(str(row["state"]), text(row["state"]))
     return (
         f'<div class="night"><p class="said">The last night, {text(row["night_id"])}, profile '
-        f"{text(row['profile'])}, is {text(row['state'])}: {used} of {number(row['budget_minutes'])} min, "
+        f"{text(row['profile'])}, {ended}: {used} of {number(row['budget_minutes'])} min, "
         f"runs {counted}; verdicts of its gates at all looks: {verdicts or 'none'}.</p>{sql(found.sql)}</div>"
     )
 
@@ -183,6 +193,8 @@ def _change(step: Row, found: Mapping[str, object], group: Group) -> str:
 def _would_settle(step: Row, found: Mapping[str, object], group: Group) -> str:
     """How much more data, or why that is not known."""
     reason, needed, units = found.get("reason"), found.get("n_to_settle"), group.units
+    if _leads(step, group, "EQUIVALENT") == IMPOSSIBLE:  # it asks whether something holds, not how much
+        reason = reason or found.get("findings")
     if isinstance(needed, int) and needed > int(str(step["look"])):
         return f"{number(needed)} {units.look} would settle it; there are {text(step['look'])}."
     if isinstance(needed, int):
