@@ -10,17 +10,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 
 from lab import report_queries as queries
 from lab.report_figures import WHOLE_STORE, figure
-from lab.report_glance import glance, title
+from lab.report_glance import contents, glance
 from lab.report_group import Group, ask, read_groups
 from lab.report_markup import badge, column, number, sql, table, text
 from lab.report_sections import study_section
 from lab.report_summary import summary_section
+from lab.still import Source, Still, still
 from lab.store import Store
 
 POLICY = (
@@ -52,36 +53,39 @@ def write_report(store: Store, out: Path) -> Path:
         The file cannot be written; an older one stands.
     """
     out = Path(out).expanduser().absolute()
-    page = _page(store, read_groups(store))
+    with still(store) as source:
+        page = _page(source, read_groups(source))
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_text(page, encoding="utf-8")
     os.replace(temporary, out)
+    if isinstance(source, Still):
+        source.drawings.forget_others()
     return out
 
 
-def _page(store: Store, groups: Sequence[Group]) -> str:
+def _page(store: Source, groups: Sequence[Group]) -> str:
     body = _studies(store, groups) if groups else _empty()
-    script = f"<script>{_vega()}</script><script>{_part('report.js')}</script>" if groups else ""
+    script = f"<script>{_vega(store)}</script><script>{_part('report.js')}</script>" if groups else ""
     made = datetime.now(UTC)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Overnight Ladder, {made:%Y-%m-%d}</title><style>{_part('report.css')}</style></head><body>"
+        '<a class="skip" href="#glance">To the answers</a>'
         f"<header><h1>Overnight Ladder</h1>"
         f'<p class="meta">What the store held on {made:%Y-%m-%d at %H:%M} UTC.</p></header>'
         f"<main>{body}</main>{script}</body></html>\n"
     )
 
 
-def _studies(store: Store, groups: Sequence[Group]) -> str:
-    links = "".join(f'<li><a href="#{g.name}">{title(g)}</a></li>' for g in groups)
+def _studies(store: Source, groups: Sequence[Group]) -> str:
     sections = "".join(study_section(store, group) for group in groups)
     return (
-        f'<nav aria-label="Sections"><ul>{links}<li><a href="#summary">across nights</a></li>'
+        f'<nav aria-label="Sections"><ul>{contents(groups)}<li><a href="#summary">across nights</a></li>'
         f'<li><a href="#quality">seeds and data quality</a></li></ul>'
-        f'</nav><section id="glance"><h2>At a glance</h2>{_legend()}{glance(groups)}</section>'
+        f'</nav><section id="glance"><h2>At a glance</h2>{_legend()}{glance(store, groups)}</section>'
         f"{sections}{summary_section(store)}{_quality(store)}"
     )
 
@@ -104,18 +108,19 @@ def _legend() -> str:
     )
 
 
-def _quality(store: Store) -> str:
+def _quality(store: Source) -> str:
     counts = ask(store, queries.QUALITY)
     columns = [column("what", "what", is_number=False), column("count", "n", number)]
     charts = "".join(figure(shown, ask(store, shown.query)) for shown in WHOLE_STORE.values())
+    drawn = f'<h3>Seeds</h3><div class="figures">{charts}</div>' if charts else ""
     return (
-        f'<section id="quality"><h2>Seeds and data quality</h2><div class="figures">{charts}</div>'
+        f'<section id="quality"><h2>Seeds and data quality</h2>{drawn}<h3>Rows</h3>'
         f"{table(counts.rows, columns, caption='Rows that could not be used, and why they are still here')}"
         f"{sql(counts.sql)}{_refused(store)}</section>"
     )
 
 
-def _refused(store: Store) -> str:
+def _refused(store: Source) -> str:
     """Batches that could not be stored, and those still waiting."""
     files = sorted(store.outbox.rejected.glob("*.txt")) if store.outbox.rejected.is_dir() else []
     rows = [{"file": f.stem, "why": f.read_text(encoding="utf-8", errors="replace").strip()} for f in files]
@@ -138,9 +143,14 @@ def _part(name: str) -> str:
     return resources.files("lab").joinpath(name).read_text(encoding="utf-8")
 
 
-@lru_cache(maxsize=1)
-def _vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script; bundling takes some 2 s, so once a process."""
+def _vega(store: Source) -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script; bundling takes some 2 s, so it is kept."""
+    if isinstance(store, Still):
+        return store.drawings.get(f"vega-{version('vl-convert-python')}", _bundled)
+    return _bundled()
+
+
+def _bundled() -> str:
     import vl_convert
 
     bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default

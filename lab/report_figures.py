@@ -5,7 +5,6 @@ The page draws them from here, and so does `write_figures`: a figure on disk is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,14 +23,13 @@ from lab import report_queries as queries
 from lab import report_queries_mechanism as placed
 from lab import report_queries_quantisation as quantised
 from lab import report_queries_sense as senses
-from lab.chart_style import PALETTE
 from lab.errors import unknown
 from lab.figure_kind import Figure as Figure  # for those who import it from here
 from lab.nano_exports import write_exports
 from lab.nano_figures import STUDY as NANO
 from lab.nano_figures import figures_of, is_newest
+from lab.report_drawing import figure as figure
 from lab.report_group import Asked, Group, ask, read_groups
-from lab.report_markup import sql
 from lab.store import Store
 
 FIGURES: Mapping[str, Figure] = {
@@ -274,35 +272,10 @@ WHOLE_STORE: Mapping[str, Figure] = {"seeds": SEEDS, "seed-quantiles": SEED_QUAN
 """Figures of the whole store."""
 
 
-def figure(shown: Figure, asked: Asked) -> str:
-    """A chart as a still, its specification for the script, what it shows, its query; empty without rows."""
-    if asked.frame.is_empty():
-        return ""
-    head = f"<h4>{shown.title}</h4>"
-    spec = figures.specification(shown.draw(asked.frame))
-    data = themed(json.dumps(spec, ensure_ascii=False, default=str)).replace("<", "\\u003c")
-    return (
-        f'<figure data-chart="still">{head}<div class="still">{themed(figures.draw_svg(spec))}</div>'
-        f'<script type="application/json">{data}</script><figcaption>{shown.caption}</figcaption>'
-        f"{sql(asked.sql)}</figure>"
-    )
-
-
 def side_by_side(asked: Callable[[str], Asked], *names: str) -> str:
     """The figures that have rows, beside each other."""
     drawn = "".join(figure(FIGURES[name], asked(FIGURES[name].query)) for name in names)
     return f'<div class="figures">{drawn}</div>' if drawn else ""
-
-
-def themed(drawing: str) -> str:
-    """SVG or JSON of a chart with its colours as variables of the style sheet.
-
-    >>> themed('fill="#1d2329"')
-    'fill="var(--ink)"'
-    """
-    for name, colour in PALETTE.items():
-        drawing = drawing.replace(colour, f"var(--{name})")
-    return drawing
 
 
 def write_figures(

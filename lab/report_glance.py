@@ -4,39 +4,107 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lab.report_group import Group
+from lab.gates import IMPOSSIBLE
+from lab.report_group import Asked, Group, ask
 from lab.report_markup import (
+    MARKS,
     NOTHING,
     Column,
     Row,
     badge,
     column,
+    folded,
     interval,
     number,
     p_value,
     signed,
     sql,
+    sqls,
     table,
     text,
 )
 from lab.report_tree import draw_tree
 from lab.report_units import ITEMS, SENTENCES
+from lab.still import Source
+
+NIGHT = """
+SELECT night_id, profile, state, budget_seconds / 60 AS budget_minutes, used_seconds / 60 AS used_minutes,
+       done, "left", proposed, failed, detected, equivalent, inconclusive, invalid
+FROM night_summary ORDER BY started_at DESC, night_id LIMIT 1
+"""
+ENDED = {
+    "running": "runs",
+    "completed": "is complete",
+    "budget": "spent its budget",
+    "failed": "failed",
+    "cancelled": "was cancelled",
+    "crashed": "was cut off",
+}
+"""State of a night in words."""
 
 
-def glance(groups: Sequence[Group]) -> str:
-    """Every study, profile and model with the verdicts that stand."""
-    return "".join(_one(group) for group in groups)
+def glance(store: Source, groups: Sequence[Group]) -> str:
+    """The last night in a sentence, then every study, profile and model with the verdicts that stand."""
+    return _night(ask(store, NIGHT)) + "".join(_one(group) for group in groups)
+
+
+def contents(groups: Sequence[Group]) -> str:
+    """A list item a group: the verdict of its last decision, linked to its answers."""
+    return "".join(
+        f'<li><a href="#{group.name}-glance">{title(group)}</a> {_last_verdict(group)}</li>'
+        for group in groups
+    )
+
+
+def _last_verdict(group: Group) -> str:
+    return _flags(group.standing[0]) if group.standing else '<span class="note">nothing asked yet</span>'
+
+
+def _night(found: Asked) -> str:
+    """What the last night did; nothing where studies were run by hand."""
+    if not found.rows:
+        return ""
+    [row] = found.rows
+    used = f"{number(row['used_minutes'])} min" if row["used_minutes"] is not None else "not over yet"
+    counted = ", ".join(f"{number(row[name])} {name}" for name in ("done", "left", "proposed", "failed"))
+    verdicts = ", ".join(
+        f"{number(row[verdict.lower()])} {verdict}" for verdict in MARKS if row[verdict.lower()]
+    )
+    ended = ENDED.get(str(row["state"]), text(row["state"]))
+    return (
+        f'<div class="night"><p class="said">The last night, {text(row["night_id"])}, profile '
+        f"{text(row['profile'])}, {ended}: {used} of {number(row['budget_minutes'])} min, "
+        f"runs {counted}; verdicts of its gates at all looks: {verdicts or 'none'}.</p>{sql(found.sql)}</div>"
+    )
 
 
 def _one(group: Group) -> str:
-    answers = "".join(f"<li>{_answer(group, step)}</li>" for step in group.standing)
+    """Answers in the open; checks that hold behind a line that names them."""
+    checks = [step for step in group.standing[1:] if _is_check(step, group)]
+    answers = "".join(f"<li>{_answer(group, step)}</li>" for step in group.standing if step not in checks)
     body = (
         f'<ol class="answers">{answers}</ol>' if answers else '<p class="nothing">No gate was asked yet.</p>'
     )
+    if checks:
+        held = "".join(f"<li>{_answer(group, step)}</li>" for step in checks)
+        names = ", ".join(text(step["gate"]) for step in checks)
+        body += folded(f"Checks that hold: {names}", f'<ol class="answers">{held}</ol>')
     return (
-        f'<article class="glance"><h3><a href="#{group.name}">{title(group)}</a></h3>'
-        f'<p>{text(group.question)}</p><p class="note">Next: {text(group.outcome)}.</p>{body}</article>'
+        f'<article class="glance" id="{group.name}-glance"><h3><a href="#{group.name}">{title(group)}</a>'
+        f'</h3><p>{text(group.question)}</p><p class="note">Next: {text(group.outcome)}.</p>{body}</article>'
     )
+
+
+def _is_check(step: Row, group: Group) -> bool:
+    """Whether a gate holds that compares nothing: it has no margin, so it cannot be EQUIVALENT."""
+    return step["verdict"] == "DETECTED" and _leads(step, group, "EQUIVALENT") == IMPOSSIBLE
+
+
+def _leads(step: Row, group: Group, verdict: str) -> object:
+    """Where a verdict of a decision's gate would lead; None when the plan is not in the store."""
+    routes = next((gate.get("routes") for gate in group.gates if gate["name"] == step["gate"]), {})
+    route = routes.get(verdict, {}) if isinstance(routes, Mapping) else {}
+    return route.get("next")
 
 
 def title(group: Group) -> str:
@@ -50,22 +118,14 @@ def title(group: Group) -> str:
 
 def _answer(group: Group, step: Row) -> str:
     found = group.numbers(step)
-    flags = badge(step["verdict"], exploratory=step["exploratory"], negligible=step["negligible"])
     rests = _rests_on(found, group)
     return (
-        f'<div>{flags}<span class="gate">{text(step["gate"])}, look {text(step["look"])}</span></div>'
+        f'<div>{_flags(step)}<span class="gate">{text(step["gate"])}, look {text(step["look"])}</span></div>'
         f'<div><p class="said">{text(step["sentence"] or step["question"])}</p>'
         f"{f'<p class=note>{rests}</p>' if rests else ''}"
-        f"{_mind(step, found, group)}</div>"
+        f'<p class="note">What would change our mind: {_change(step, found, group)}</p>'
+        f"{sqls(group.queries(step))}</div>"
     )
-
-
-def _mind(step: Row, found: Mapping[str, object], group: Group) -> str:
-    """What would change our mind; nothing where a gate counts and does not test."""
-    known = {group.units.value, "n_to_settle"} & found.keys()
-    if step["verdict"] in ("INCONCLUSIVE", "EQUIVALENT") and not known:
-        return ""
-    return f'<p class="note">What would change our mind: {_change(step, found, group)}</p>'
 
 
 def _rests_on(found: Mapping[str, object], group: Group) -> str:
@@ -109,27 +169,39 @@ def _level(found: Mapping[str, object]) -> str:
 
 
 def _change(step: Row, found: Mapping[str, object], group: Group) -> str:
-    verdict, reason, needed = step["verdict"], found.get("reason"), found.get("n_to_settle")
+    """What would have to be found for another verdict, and how much of it, where that is known."""
+    verdict, reason, fresh = step["verdict"], found.get("reason"), group.units.fresh
     if verdict == "INVALID":
         return f"sound data. What failed: {text(reason)}." if reason else "sound data."
-    if verdict == "INCONCLUSIVE" and isinstance(needed, int):
-        return f"{number(needed)} {group.units.look} would settle it; there are {text(step['look'])}."
-    if verdict == "INCONCLUSIVE" and reason:
-        return f"{'' if found.get('margin') else 'data of which this is not true: '}{text(reason)}."
+    if _leads(step, group, "DETECTED") == IMPOSSIBLE:
+        return f"other verdicts of what it counts, {fresh}."
+    if group.units is SENTENCES and "detected" in found:  # a gate over the verdicts of several experiments
+        return f"other verdicts of these experiments {fresh}."
     if verdict == "INCONCLUSIVE":
-        return f"more {group.units.more}; how many is not known."
-    fresh = group.units.fresh
+        return _would_settle(step, found, group)
     if verdict == "EQUIVALENT":
         mde = f" This design finds {number(found['mde'], 2)} with 80 % power." if found.get("mde") else ""
         unit = "" if group.units.value == "effect" else f" {group.units.unit}"
-        margin = f" beyond {_plain(found['margin'])}{unit}" if found.get("margin") else ""
-        return f"a difference{margin} {fresh}.{mde}"
-    if group.units is SENTENCES and "detected" in found:  # a gate over the verdicts of several experiments
-        return f"other verdicts of these experiments {fresh}."
+        margin = f"{_plain(found['margin'])}{unit}" if found.get("margin") else "the margin"
+        return f"a difference beyond {margin} {fresh}.{mde}"
     if not _is_tested(found, group):
         return f"a check that fails {fresh}."
     small = " It lies inside the margin, so it counts as none." if step["negligible"] else ""
     return f"an interval that includes 0 {fresh}.{small}"
+
+
+def _would_settle(step: Row, found: Mapping[str, object], group: Group) -> str:
+    """How much more data, or why that is not known."""
+    reason, needed, units = found.get("reason"), found.get("n_to_settle"), group.units
+    if _leads(step, group, "EQUIVALENT") == IMPOSSIBLE:  # it asks whether something holds, not how much
+        reason = reason or found.get("findings")
+    if isinstance(needed, int) and needed > int(str(step["look"])):
+        return f"{number(needed)} {units.look} would settle it; there are {text(step['look'])}."
+    if isinstance(needed, int):
+        return f"other verdicts {units.fresh}; each comparison alone needs no more than there are."
+    if reason:
+        return f"{'' if found.get('margin') else 'data of which this is not true: '}{text(reason)}."
+    return f"more {units.more}; how many is not known."
 
 
 def decision_path(group: Group) -> str:

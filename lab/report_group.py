@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from lab import report_queries as queries
+from lab.drawings import Drawings
 from lab.gates import NEXT_LOOK
 from lab.report_markup import Row
 from lab.report_units import Units, units_of
-from lab.store import Store
+from lab.still import Source, Still
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class Asked:
     sql: str
     """Parameters written in."""
     frame: pl.DataFrame
+    drawings: Drawings | None = None
+    """Where figures of the answer are kept; None draws each anew."""
 
     @property
     def rows(self) -> list[dict[str, object]]:
@@ -83,6 +86,16 @@ class Group:
         found = dict(evidence) if isinstance(evidence, dict) else {}
         return found | {key: value for key, value in row.items() if value is not None}
 
+    def queries(self, decision: Row) -> list[str]:
+        """What `numbers` comes from, parameters written in: the gate's own query, the row of its family."""
+        parameters = json.loads(str(decision["parameters"]))
+        asked = [queries.written_in(str(decision["gate_sql"]), parameters)]
+        gate, look = str(decision["gate"]), int(str(decision["look"]))
+        if (gate, look) in self.verdicts:
+            keys = {**self.parameters, "family": gate, "look": look}
+            asked.append(queries.written_in(queries.VERDICT_ROW, keys))
+        return asked
+
     @property
     def standing(self) -> list[Row]:
         """The last decision of every gate, the last one of all first."""
@@ -99,20 +112,22 @@ class Group:
         return {NEXT_LOOK: "the next look", "stop": "nothing: the study stops here"}.get(following, following)
 
 
-def ask(store: Store, sql: str, parameters: Mapping[str, object] | None = None) -> Asked:
+def ask(store: Source, sql: str, parameters: Mapping[str, object] | None = None) -> Asked:
     """Put a query with those parameters that it names."""
     used = {name: v for name, v in (parameters or {}).items() if re.search(rf"\${name}\b", sql)}
-    return Asked(sql=queries.written_in(sql, used), frame=store.read(sql, used or None))
+    drawings = store.drawings if isinstance(store, Still) else None
+    frame = store.read(sql, used or None)
+    return Asked(sql=queries.written_in(sql, used), frame=frame, drawings=drawings)
 
 
-def read_groups(store: Store) -> list[Group]:
+def read_groups(store: Source) -> list[Group]:
     """Every study, profile, model and plan that a run or a decision names."""
     rows = ask(store, queries.GROUPS).rows
     named = Counter((row["study"], row["profile"], row["model"]) for row in rows)
     return [_group(store, row, named[row["study"], row["profile"], row["model"]] > 1) for row in rows]
 
 
-def _group(store: Store, row: Row, has_namesakes: bool) -> Group:
+def _group(store: Source, row: Row, has_namesakes: bool) -> Group:
     keys = {"study": row["study"], "model": row["model"], "plan": row["plan_hash"]}
     path = ask(store, queries.PATH, keys)
     plan = json.loads(str(row["plan"])) if row["plan"] is not None else {}

@@ -176,17 +176,22 @@ def table(rows: Sequence[Row], columns: Sequence[Column], *, caption: str, stack
     if not rows:
         return f'<p class="nothing">{caption}: none.</p>'
     heads = "".join(f'<th scope="col"{_number_class(c)}>{c.head}</th>' for c in columns)
-    body = "".join(f"<tr>{_cells(row, columns)}</tr>" for row in rows)
+    body = "".join(f"<tr>{_cells(row, columns, stack)}</tr>" for row in rows)
     return (
-        f'<div class="scroll{" stack" if stack else ""}" role="region" tabindex="0" aria-label="{caption}">'
+        f'<div class="scroll{" stack" if stack else ""}" role="group" tabindex="0" aria-label="{caption}">'
         f"<table><caption>{caption}</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _cells(row: Row, columns: Sequence[Column]) -> str:
+def _cells(row: Row, columns: Sequence[Column], stack: bool) -> str:
+    """A row's cells, with their headings where a narrow page stacks them."""
     first, *rest = columns
-    cells = [f'<th scope="row" data-head="{first.head}">{first.show(row)}</th>']
-    cells += [f'<td data-head="{c.head}"{_number_class(c)}>{c.show(row)}</td>' for c in rest]
+
+    def head(c: Column) -> str:
+        return f' data-head="{c.head}"' if stack else ""
+
+    cells = [f'<th scope="row"{head(first)}>{first.show(row)}</th>']
+    cells += [f"<td{head(c)}{_number_class(c)}>{c.show(row)}</td>" for c in rest]
     return "".join(cells)
 
 
@@ -201,5 +206,10 @@ def folded(summary: str, body: str, *, is_open: bool = False) -> str:
 
 def sql(query: str, label: str = "SQL") -> str:
     """The query behind a figure or table; the script adds a button that copies it."""
-    code = f"<pre><code>{text(query)}</code></pre>"
+    return sqls([query], label)
+
+
+def sqls(queries: Sequence[str], label: str = "SQL") -> str:
+    """The queries behind something, each to be copied by itself."""
+    code = "".join(f"<pre><code>{text(query)}</code></pre>" for query in queries)
     return f'<details class="query"><summary>{label}</summary>{code}</details>'

@@ -24,7 +24,8 @@ ORDER BY seen.study, seen.profile, seen.model, frozen DESC NULLS LAST, moment DE
 
 PATH = """
 SELECT path.position, path.gate, path.look, path.verdict, path.exploratory, path.negligible, path.next,
-       path.sentence, path.question, decision_id, path.decided_at, decision.evidence
+       path.sentence, path.question, decision_id, path.decided_at, decision.evidence,
+       decision.sql AS gate_sql, decision.parameters
 FROM decision_path AS path JOIN decision USING (decision_id)
 WHERE path.study = $study AND path.model = $model AND path.plan_hash = $plan
 ORDER BY path.position
@@ -37,6 +38,8 @@ FROM look_test
 WHERE study = $study AND model = $model AND plan_hash = $plan AND role = 'verdict'
 ORDER BY family, look
 """
+
+VERDICT_ROW = VERDICT_ROWS.replace("ORDER BY family, look", "  AND family = $family AND look = $look")
 
 EFFECTS = """
 SELECT family, role,

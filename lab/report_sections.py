@@ -28,7 +28,7 @@ from lab.report_markup import (
     text,
 )
 from lab.report_tests import effects_table, omnibus_table, other_families
-from lab.store import Store
+from lab.still import Source
 
 
 class OwnParts(Protocol):
@@ -51,7 +51,7 @@ OWN: tuple[OwnParts, ...] = (report_quantisation, report_sense, report_nano, rep
 """Studies other than those of seeds."""
 
 
-def study_section(store: Store, group: Group) -> str:
+def study_section(store: Source, group: Group) -> str:
     """Everything about one study, profile, model and plan."""
 
     def asked(query: str) -> Asked:

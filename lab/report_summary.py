@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lab.report_group import Asked, ask
 from lab.report_markup import Column, Row, column, number, seconds, signed, sql, table, text
-from lab.store import Store
+from lab.still import Source
 
 NIGHTS = "SELECT * FROM night_summary ORDER BY started_at DESC LIMIT 14"
 DRIFT = "SELECT * FROM drift WHERE NOT is_speed LIMIT 50"
@@ -17,7 +17,7 @@ OPEN = (
 )
 
 
-def summary_section(store: Store) -> str:
+def summary_section(store: Source) -> str:
     """The section; empty parts say so in a line.
 
     Raises

@@ -120,7 +120,8 @@ def other_families(rows: Sequence[Row], shown: Sequence[str]) -> str:
         name, note = NOTES.get(family, (family.replace("_", " "), ""))
         body = drawn.get(family, _plain)(families[family])
         head = f"{text(name)} <span class=note>{len(families[family])} answers</span>"
-        parts.append(folded(head, f"<p class=note>{note}</p>{body}", is_open=family == "sharp_null"))
+        about = f"<p class=note>{note}</p>" if note else ""
+        parts.append(folded(head, about + body, is_open=family == "sharp_null"))
     return "".join(parts)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ FOREIGN_PAUSES_SECONDS = (0.5, 30.0)
 ELSEWHERE = "the store of another home"
 """Stands as the holder where this home only hands in."""
 
-_READ_CONFIG: dict[str, Any] = {**CONFIG, "enable_external_access": False, "lock_configuration": True}
+READ_CONFIG: dict[str, Any] = {**CONFIG, "enable_external_access": False, "lock_configuration": True}
 _CONFLICT = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 
@@ -225,6 +226,11 @@ class Store:
             sync_directory(self.home)
         return self.snapshot_path
 
+    def copy_to(self, target: Path, *, wait_seconds: float | None = 600.0) -> None:
+        """Copy the drained database to a file of the caller's; raises as `snapshot` does."""
+        with self._drained(wait_seconds):
+            shutil.copyfile(self.path, target)
+
     def export_parquet(self, directory: Path, *, wait_seconds: float | None = 600.0) -> list[Path]:
         """Write every table as `<table>.parquet`, each replaced in one step; returns the paths."""
         directory = Path(directory).absolute()
@@ -382,7 +388,7 @@ class Store:
 def _connection(path: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the file for one batch or question; raises `lock.HeldError` when a foreign process holds it."""
     try:
-        con = duckdb.connect(path, read_only=read_only, config=_READ_CONFIG if read_only else CONFIG)
+        con = duckdb.connect(path, read_only=read_only, config=READ_CONFIG if read_only else CONFIG)
     except duckdb.ConnectionException:
         raise lock.HeldError("another connection of this very process", foreign=True) from None
     except duckdb.Error as error:

@@ -61,7 +61,10 @@ def _gate(name: str, question: str, next_gate: str, **other: Route) -> Gate:
         Rule(verdict=v, when=(Comparison(left="verdict", op="==", right=v),))
         for v in ("INVALID", "DETECTED", "EQUIVALENT")
     )
-    sql = f"SELECT * FROM look_test WHERE family = '{name}' AND role = 'verdict' AND plan_hash = $plan_hash"
+    sql = (
+        f"SELECT * FROM look_test WHERE family = '{name}' AND role = 'verdict' AND plan_hash = $plan_hash "
+        "AND look = $look"
+    )
     return Gate(name=name, question=question, sql=sql, rules=rules, routes=routes | other, min_n=10)
 
 
@@ -257,7 +260,8 @@ def _decisions(plan: Plan, tests: Sequence[TestRow], look: int, *, exploratory: 
                 study=STUDY, profile=PROFILE, model=MODEL,
                 gate=gate.name, look=look, plan_hash=plan_hash(plan), run_id=f"run-{plan_hash(plan)}",
                 question=gate.question, verdict=ruling.verdict, exploratory=exploratory,
-                negligible=ruling.negligible, evidence=canonical(evidence), sql=gate.sql, parameters="{}",
+                negligible=ruling.negligible, evidence=canonical(evidence), sql=gate.sql,
+                parameters=canonical({"plan_hash": plan_hash(plan), "look": look}),
                 rule=rule_text(gate), sentence=ruling.sentence, next=ruling.next, next_parameters="{}",
                 flow_run_id=None, launched_flow_run_id=None,
                 decided_at=START + timedelta(minutes=look, seconds=i),
