@@ -38,6 +38,8 @@ COURSES = (
     "Dashed: the twin, which goes through the same steps without it."
 )
 
+PUBLISHED = "perturbation/regime-deltas-published"
+"""Figure of published windows, where they were trained."""
 _MEMORY = "Lines: means over seeds; marks with spans, least to most seed, tell lines apart."
 STILL: Mapping[str, Figure] = {
     "frozen-weight-test": Figure(
@@ -175,6 +177,14 @@ def figures_of(asked: Callable[[str], Asked]) -> dict[str, Figure]:
             caption=COURSES,
             query=runs.update(regime),
             draw=figures_nano_courses.course(regime),
+        )
+    if asked(nano.CONTACT).rows:
+        found[PUBLISHED] = Figure(
+            title="What published windows move",
+            caption=f"{DELTAS} Windows and strengths of the study's earlier version, one of each; without a "
+            "hollow mark another window abuts.",
+            query=nano.PUBLISHED_DELTAS,
+            draw=figures_nano.deltas,
         )
     for row in asked(nano.VARIANTS).rows:
         variant = str(row["variant"])

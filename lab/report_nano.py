@@ -60,6 +60,7 @@ def parts(asked: Callable[[str], Asked]) -> list[tuple[str, str]]:
     """Heading and content of what the answers rest on; empty where it has no rows."""
     return [
         ("What regimes move", nano_parts.deltas(asked, nano.MAIN)),
+        ("Published windows and strengths", nano_parts.published(asked)),
         ("States put in the place of others", nano_parts.swap(asked(nano.SWAP))),
         ("State effect against loss and entropy, and alarms", nano_state.lead_lag(asked)),
         ("Composite metrics", nano_state.composite(asked)),

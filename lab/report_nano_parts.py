@@ -11,7 +11,7 @@ from lab import report_queries_nano as nano
 from lab import report_queries_nano_runs as runs
 from lab import report_sense_parts as sense
 from lab.chart_nano import channel_name
-from lab.nano_figures import STILL, figures_of
+from lab.nano_figures import PUBLISHED, STILL, figures_of
 from lab.report_figures import figure
 from lab.report_group import Asked
 from lab.report_markup import (
@@ -31,6 +31,9 @@ from lab.report_markup import (
 from lab.report_tests import other_families
 
 SHOWN = (
+    "published_deltas",
+    "published_separability",
+    "published_contact",
     "leverage",
     "separability",
     "regime_deltas",
@@ -86,6 +89,22 @@ def ends(show: Callable[[object], str], low: str = "low", high: str = "high") ->
     return Column(head="interval", show=lambda r: sense.ends(r[low], r[high], show))
 
 
+DELTA_COLUMNS = (
+    named("regime", "regime"),
+    channel(),
+    column("against the twin", "estimate", four),
+    ends(four),
+    column("in SD", "effect", lambda v: signed(v, 2)),
+    column("p, Holm", "p_adjusted", p_value),
+    column("against before", "before", four),
+    ends(four, "before_low", "before_high"),
+    column("p, Holm", "before_p", p_value),
+    column("seeds", "n", number),
+    column("why not", "reason", is_number=False),
+)
+"""Of a regime and channel: against its twin, and against the clean steps before."""
+
+
 def deltas(asked: Callable[[str], Asked], scope: str) -> str:
     """How far each regime moves each channel, the charts around its windows, and a table."""
     found = asked(nano.deltas(scope))
@@ -99,19 +118,6 @@ def deltas(asked: Callable[[str], Asked], scope: str) -> str:
         figure(every[name], asked(every[name].query))
         for name in ("perturbation/regime-deltas", "perturbation/regime-reactions", *around)
     )
-    columns = [
-        named("regime", "regime"),
-        channel(),
-        column("against the twin", "estimate", four),
-        ends(four),
-        column("in SD", "effect", lambda v: signed(v, 2)),
-        column("p, Holm", "p_adjusted", p_value),
-        column("against before", "before", four),
-        ends(four, "before_low", "before_high"),
-        column("p, Holm", "before_p", p_value),
-        column("seeds", "n", number),
-        column("why not", "reason", is_number=False),
-    ]
     rows = _paired(found.rows)
     return (
         f"{_moved(rows)}<div class=figures>{charts}</div>"
@@ -121,7 +127,50 @@ def deltas(asked: Callable[[str], Asked], scope: str) -> str:
         "and how alike controls react are among the figures on disk.</p>"
         + folded(
             f"{len(rows)} differences in their units",
-            table(rows, columns, caption="Regimes by channel"),
+            table(rows, DELTA_COLUMNS, caption="Regimes by channel"),
+        )
+        + sql(found.sql)
+    )
+
+
+def published(asked: Callable[[str], Asked]) -> str:
+    """Windows and strengths of the earlier version: which abut, what they move, are they told apart."""
+    found, apart, contact = (asked(query) for query in (nano.PUBLISHED_DELTAS, nano.PUBLISHED, nano.CONTACT))
+    if not (found.rows or contact.rows):
+        return ""
+    abut = [text(row["said"]) for row in contact.rows if row["said"]]
+    told = (
+        f"The plan asks for windows in contact: {'; '.join(abut)}. Against the steps before it has no number "
+        "there, and its twin begins with what the window before it left."
+        if abut
+        else "No two of these windows abut."
+    )
+    columns = [
+        named("regime", "regime"),
+        sense.verdict(),
+        column("AUC, common and state", "common_state", sense.share),
+        ends(sense.share),
+        column("state adds", "adds", sense.difference),
+        column("p, Holm", "p_adjusted", p_value),
+        column("seeds", "n", number),
+        column("why", "reason", is_number=False),
+    ]
+    rows = _paired(found.rows)
+    every = figures_of(asked)
+    chart = figure(every[PUBLISHED], found) if PUBLISHED in every and rows else ""
+    whys = {str(row["reason"]) for row in found.rows if not row["channel"] or row["channel"] == "*"}
+    return (
+        f"<p>{told}</p>"
+        + "".join(f"<p>No number: {text(why)}.</p>" for why in sorted(whys))
+        + (f"{_moved(rows)}<div class=figures>{chart}</div>" if not whys else "")
+        + table(apart.rows, columns, caption="Are published windows told apart")
+        + "<p class=note>These verdicts stand beside the study's: they enter no gate, and are corrected "
+        "among themselves.</p>"
+        + sql(apart.sql)
+        + sql(contact.sql)
+        + folded(
+            f"{len(rows)} differences in their units",
+            table(rows, DELTA_COLUMNS, caption="Published windows by channel"),
         )
         + sql(found.sql)
     )

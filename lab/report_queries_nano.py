@@ -130,6 +130,28 @@ FROM answer WHERE scope = $scope AND family = 'regime_deltas'
 ORDER BY {place(CHANNELS, "metric")}, metric, contrast, hypothesis DESC
 """
 
+PUBLISHED_DELTAS = _DELTAS.replace("'regime_deltas'", "'published_deltas'").replace("$scope", "'main'")
+
+PUBLISHED = f"""WITH {ANSWERS}, found AS (
+    SELECT * FROM answer WHERE family = 'published_separability' AND metric = 'auc' AND contrast <> '*'
+)
+SELECT contrast AS regime, any_value(verdict) FILTER (hypothesis = 'signature') AS verdict,
+       any_value(coalesce(negligible, false)) FILTER (hypothesis = 'signature') AS negligible,
+       max(estimate) FILTER (hypothesis = 'common_state') AS common_state,
+       max(low) FILTER (hypothesis = 'common_state') AS low,
+       max(high) FILTER (hypothesis = 'common_state') AS high,
+       max(estimate) FILTER (hypothesis = 'beyond_common') AS adds,
+       any_value(p_adjusted) FILTER (hypothesis = 'signature') AS p_adjusted,
+       any_value(n) FILTER (hypothesis = 'signature') AS n,
+       any_value(reason) FILTER (hypothesis = 'signature') AS reason
+FROM found GROUP BY contrast ORDER BY contrast
+"""
+
+CONTACT = f"""WITH {ANSWERS}
+SELECT contrast AS window, estimate AS clean_steps, reason AS said, method
+FROM answer WHERE family = 'published_contact' ORDER BY contrast
+"""
+
 _SCATTER = f"""WITH {ANSWERS}, found AS (
     SELECT split_part(contrast, ':', 1) AS arm, split_part(contrast, ':', 2) AS regime, metric AS channel,
            coalesce(effect, CASE WHEN estimate = 0 THEN 0.0 END) AS effect,
