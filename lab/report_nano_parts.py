@@ -123,13 +123,29 @@ def deltas(asked: Callable[[str], Asked], scope: str) -> str:
         f"{_moved(rows)}<div class=figures>{charts}</div>"
         "<p class=note>Against the twin: the same steps without the window, so only the regime differs. "
         "Against the clean steps before, training itself moves channels too. Means over windows, then "
-        "seeds; 95 % t intervals over seeds; Holm over regimes and channels. The update around each window "
-        "and how alike controls react are among the figures on disk.</p>"
+        "seeds; t intervals over seeds at the look's level; Holm over regimes and channels. The update "
+        "around each window and how alike controls react are among the figures on disk.</p>"
         + folded(
             f"{len(rows)} differences in their units",
             table(rows, DELTA_COLUMNS, caption="Regimes by channel"),
         )
         + sql(found.sql)
+    )
+
+
+def look(asked: Callable[[str], Asked]) -> str:
+    """At which of a plan's looks this is, and what error it may spend; nothing of a plan with one look."""
+    plans, tests = asked(nano.LOOKS).rows, asked(nano.frozen(nano.MAIN)).rows
+    spent = next((row["alpha"] for row in tests if row["hypothesis"] == "excess"), None)
+    seeds = next((row["n"] for row in tests if row["hypothesis"] == "excess"), None)
+    many = [one for row in plans for one in row["looks"]] if plans else []
+    if len(many) < 2 or spent is None:
+        return ""
+    alpha = number(plans[0]["alpha"], 2)
+    return (
+        f" The plan has looks at {' and '.join(number(one) for one in many)} seeds; this one, of "
+        f"{number(seeds)}, is judged at level {number(spent, 3)} of {alpha} over both, and its intervals "
+        "are at that level. The second look is taken where a gate asks for it."
     )
 
 
@@ -271,7 +287,8 @@ def swap(found: Asked) -> str:
         told
         + "<p class=note>foreign: of the run with the same initial weights and data in another order; other "
         "init: of a run that shares no basis with it, the control; random: of the same norm. Trained on: "
-        "the state is put in at half time (patch: zero) and training goes on.</p>"
+        "at half time the state is replaced (patch: by zero, swapped: by the foreign one, random: of the own "
+        "norm, other init: as it is) and training goes on.</p>"
         + table(found.rows, columns, caption="States put in the place of the own one")
         + sql(found.sql)
     )
