@@ -6,6 +6,9 @@ Some are one a regime or one a control: which there are is read off the rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 from lab import figures_nano, figures_nano_courses, figures_nano_runs
 from lab import report_queries_nano as nano
@@ -13,6 +16,10 @@ from lab import report_queries_nano_runs as runs
 from lab.figure_kind import Figure
 from lab.report_group import Asked, Group, ask
 from lab.store import Store
+
+if TYPE_CHECKING:
+    import altair as alt
+    import polars as pl
 
 STUDY = nano.STUDY
 NEWEST = """
@@ -43,7 +50,22 @@ PUBLISHED = "perturbation/regime-deltas-published"
 _MEMORY = "Lines: means over seeds; marks with spans, least to most seed, tell lines apart."
 
 
-STILL: Mapping[str, Figure] = {
+def quiet(shown: Figure) -> Figure:
+    """The figure without a label on each mark: it says what it shows as a whole, and a page has it twice.
+
+    A still is one image to a reader; of the live chart axes, legends and the description stay.
+    """
+
+    @wraps(shown.draw)
+    def draw(frame: pl.DataFrame) -> alt.TopLevelMixin:
+        chart: Any = shown.draw(frame)
+        done: alt.TopLevelMixin = chart.configure_mark(aria=False)
+        return done
+
+    return replace(shown, draw=draw)
+
+
+_STILL: Mapping[str, Figure] = {
     "frozen-weight-test": Figure(
         title="Frozen test", caption=FROZEN, query=nano.frozen(nano.MAIN), draw=figures_nano.frozen
     ),
@@ -160,6 +182,7 @@ STILL: Mapping[str, Figure] = {
         draw=figures_nano_courses.trajectory,
     ),
 }
+STILL = {name: quiet(shown) for name, shown in _STILL.items()}
 """Name -> figure of which there is one."""
 
 
@@ -197,7 +220,7 @@ def figures_of(asked: Callable[[str], Asked]) -> dict[str, Figure]:
             query=nano.scatter(variant),
             draw=figures_nano_runs.scatter,
         )
-    return found
+    return {name: STILL.get(name) or quiet(shown) for name, shown in found.items()}
 
 
 def is_newest(store: Store, group: Group) -> bool:

@@ -138,7 +138,7 @@ def look(asked: Callable[[str], Asked]) -> str:
     plans, tests = asked(nano.LOOKS).rows, asked(nano.frozen(nano.MAIN)).rows
     spent = next((row["alpha"] for row in tests if row["hypothesis"] == "excess"), None)
     seeds = next((row["n"] for row in tests if row["hypothesis"] == "excess"), None)
-    many = [one for row in plans for one in row["looks"]] if plans else []
+    many = asked(nano.LOOKS).frame["looks"].explode().to_list() if plans else []
     if len(many) < 2 or spent is None:
         return ""
     alpha = number(plans[0]["alpha"], 2)
