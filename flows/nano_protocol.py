@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.nano_arms import PUBLISHED_PLAN
 from lab.errors import UsageError
 from lab.plan import Plan
 from models.nano_recipe import NanoRecipe, StateSpec
-from models.nano_suites import ZERO, SuiteStep, step_recipe, step_seeds
+from models.nano_suites import RANDOM, ZERO, SuiteStep, step_recipe, step_seeds
 from models.nano_texts import TextSource, resolved
 from models.regimes import STRONG, RegimePlan, randomised
 from tasks.nano_training import NanoJob
@@ -47,7 +49,7 @@ TESTED = {"main": ("core", "frozen_core"), "second": ("generalization", "frozen_
 """Text -> phases that test it frozen."""
 CORPUS = {"main": ("corpus", "corpus_sha256"), "second": ("second_corpus", "second_sha256")}
 """Text -> fields that name it and its hash."""
-SHOWN = frozenset({"profile", "margin", "alpha", "timeout_minutes", "processes", "checkpoint"})
+SHOWN = frozenset({"profile", "margin", "alpha", "timeout_minutes", "processes", "checkpoint", "look"})
 """Fields that the plan has under another name, or that change no number of the plan's runs."""
 
 
@@ -67,6 +69,11 @@ class NanoProtocol:
     recipe: NanoRecipe
     suites: Mapping[str, Sequence[SuiteStep]]
     seeds: tuple[int, ...]
+    """Of every arm at this look."""
+    look: int
+    """Which of the plan's looks is taken, from 1."""
+    level: float
+    """Error that this look may spend, of the plan's alpha."""
     listed: RegimePlan | None
     """Windows that are the same in every seed; None: drawn by each seed."""
     placing: Mapping[str, Any]
@@ -126,9 +133,22 @@ class NanoProtocol:
         """Windows that a step goes through."""
         if step.regimes == "none":
             return RegimePlan()
+        if step.regimes == "published":
+            return PUBLISHED_PLAN
         if self.listed is not None:
             return self.listed
         return randomised(STRONG, steps=self.recipe.steps, seed=seed, **self.placing)
+
+    def in_contact(self) -> list[str]:
+        """Published windows that abut, in words, where they are asked for."""
+        if all(step.regimes != "published" for steps in self.suites.values() for step in steps):
+            return []
+        pairs = pairwise(PUBLISHED_PLAN.occurrences())
+        return [
+            f"{one.name} ends at step {one.end}, where {other.name} begins"
+            for one, other in pairs
+            if other.start <= one.end
+        ]
 
     def step(self, suite: str, arm: str) -> SuiteStep:
         """A step by name."""
@@ -149,16 +169,34 @@ class NanoProtocol:
         )
         if step.kind != "go_on":
             return job
-        placed: NanoJob | Literal["zero"] | None = None
-        if step.placed:
-            placed = ZERO if step.placed == ZERO else self.job((suite, step.placed, seed))
+        placed: NanoJob | Literal["zero", "random"] | None = None
+        if step.placed == ZERO or step.placed == RANDOM:
+            placed = step.placed
+        elif step.placed:
+            placed = self.job(self._placed(step, cell))
         begin = self.job((suite, step.after, seed))
         return replace(job, begin=begin, placed=placed, seeds=begin.seeds)
 
+    def _placed(self, step: SuiteStep, cell: Cell) -> Cell:
+        """The half whose state is put into a run: of its own seed, or of the next one."""
+        suite, _, seed = cell
+        return (suite, step.placed, self.next_seed(seed) if step.other_init else seed)
+
+    def next_seed(self, seed: int) -> int:
+        """The seed after one, the first after the last."""
+        return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)]
+
+    def halves(self, cell: Cell) -> list[Cell]:
+        """Runs that have to be there before a cell's."""
+        step = self.step(cell[0], cell[1])
+        found = [(cell[0], step.after, cell[2])] if step.after else []
+        return found + ([self._placed(step, cell)] if step.placed not in ("", ZERO, RANDOM) else [])
+
     def cells(self, suite: str) -> list[Cell]:
-        """Every run of a suite; halves first, as others go on from them."""
+        """Every run of a suite; halves first, as others go on from them. One seed has no other init."""
         steps = sorted(self.suites[suite], key=lambda one: one.kind != "half")
-        return [(suite, one.id, seed) for one in steps for seed in self.seeds]
+        there = [one for one in steps if not one.other_init or len(self.seeds) > 1]
+        return [(suite, one.id, seed) for one in there for seed in self.seeds]
 
 
 def refuse_steps(suites: Mapping[str, Sequence[SuiteStep]], recipe: NanoRecipe) -> None:

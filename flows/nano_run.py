@@ -23,7 +23,7 @@ from lab.report_figures import write_group
 from lab.report_group import Group, read_groups
 from lab.store import Store
 from models.nano_texts import digest_fields, resolved
-from tasks import nano_analysis, nano_rows, nano_training
+from tasks import nano_analysis, nano_frozen_rows, nano_rows, nano_training
 from tasks.deciding import Standing, decide, show_path
 from tasks.nano_analysis import Question
 from tasks.shell import unwalked
@@ -150,11 +150,16 @@ class NanoStudy:
         if name.endswith("generalization") and not self.protocol.has_second:
             self._skip(name, "there is no second text; give one with --set second_corpus=stdlib or a file")
             return
+        if name in ("memory", "controls") and name not in self.protocol.suites:
+            self._skip(name, f"left out; --set {name}_suite=true asks it")
+            return
         logger.info("phase %s", name)
         self._phases[name](self)
 
     def _prepare(self) -> None:
         """Record what the texts are."""
+        for one in self.protocol.in_contact():
+            logger.info("%s, as the plan asks: the first spoils what the second is compared with", one)
         book = self.work.book_of(text_code())
         book.record("texts", nano_rows.text_rows(self.described, book))
 
@@ -227,7 +232,7 @@ class NanoStudy:
         found = nano_training.frozen_test_of(
             self.home, place, text, spec=spec, seed=seed, limit=told.timeout_seconds
         )
-        rows = nano_analysis.checkpoint_rows(found, seed, margin=plan.margin, alpha=plan.alpha)
+        rows = nano_frozen_rows.checkpoint_rows(found, seed, margin=plan.margin, alpha=plan.alpha)
         config = {
             "checkpoint": place.name,
             "found": fingerprint(found),
@@ -289,7 +294,7 @@ class NanoStudy:
             margin=plan.margin,
             loss_margin=self.protocol.loss_margin,
             auc_margin=self.protocol.auc_margin,
-            alpha=plan.alpha,
+            alpha=self.protocol.level,
             before=self.protocol.before,
             permutations=self.protocol.permutations,
         )
@@ -309,7 +314,7 @@ class NanoStudy:
         }
 
     def _ask(self) -> None:
-        """Ask the four gates, each of the analysis it reads; none leads to another."""
+        """Ask the gates, each of the analysis it reads; none leads to another."""
         for gate in self.protocol.plan.gates:
             standing = self._standing(self.analyses[PHASE_OF[gate.name]])
             self.path.append(decide(str(self.home), gate, standing))
@@ -325,8 +330,8 @@ class NanoStudy:
             exploratory=row.exploratory,
             analysis=analysis,
             look=len(self.protocol.seeds),
-            look_index=1,
-            looks_left=0,
+            look_index=self.protocol.look,
+            looks_left=len(plan.looks) - self.protocol.look,
         )
 
     def _skip(self, phase: str, why: str) -> None:

@@ -140,9 +140,7 @@ class NanoWork:
 
     def _firsts(self, cell: Cell) -> list[Cell]:
         """The cell itself when it goes on from nothing, else the halves that it needs."""
-        step = self.protocol.step(cell[0], cell[1])
-        halves = [one for one in (step.after, step.placed) if one and one != "zero"]
-        return [(cell[0], one, cell[2]) for one in halves] or [cell]
+        return self.protocol.halves(cell) or [cell]
 
     def _train(self, cells: Sequence[Cell]) -> None:
         wanted: dict[Cell, NanoJob] = {}
@@ -244,8 +242,8 @@ class NanoWork:
         """Losses of an arm with the states of its partner, and of the next seed's run."""
         seeds = self.protocol.seeds
         wanted: dict[tuple[Measure, Cell], Measurement] = {}
-        for place, seed in enumerate(seeds):
-            other = seeds[(place + 1) % len(seeds)]
+        for seed in seeds:
+            other = self.protocol.next_seed(seed)
             cells = [("core", arm, seed), ("core", partner, seed), ("core", arm, other)]
             if other != seed and all(cell in self.jobs for cell in cells):
                 own, foreign, stranger = (self.jobs[cell] for cell in cells)

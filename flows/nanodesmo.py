@@ -15,10 +15,9 @@ signature that the step number alone explains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from prefect import flow
@@ -26,7 +25,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.nano_gates import GATES
+from flows.nano_arms import PUBLISHED_PLAN, suites_of
+from flows.nano_gates import GATES, gates_of
 from flows.nano_protocol import PHASES, SHOWN, NanoProtocol, planned_texts, refuse_steps
 from flows.nano_run import begin, run_phase
 from flows.nano_work import RunFailedError, planned_steps
@@ -34,11 +34,12 @@ from lab.errors import UsageError, unknown
 from lab.plan import Plan
 from lab.study import PlannedStep, Study
 from models.nano_recipe import GptShape, Injection, Memory, NanoRecipe, Positions, StateSpec, UpdateKind
-from models.nano_suites import ZERO, SuiteStep, checked
+from models.nano_suites import SuiteStep, checked
 from models.nano_texts import TextSource
 from models.regimes import SMOKE as SMOKE_WINDOWS
 from models.regimes import STRONG, RegimePlan, randomised, read_plan
 from tasks.fan_out import runner
+from tasks.nano_looks import level_of
 
 NAME = "nanodesmo"
 QUESTION = "What does a small GPT that reads its own statistics add?"
@@ -47,58 +48,6 @@ PREDICTION = (
     "clamp show in state channels; held-out loss gains nothing. Against it counts an effect within the "
     "rotations, or signatures that the step number explains."
 )
-OWN: Mapping[str, Any] = MappingProxyType({})
-"""The study's self-state as it is."""
-
-CORE = (
-    SuiteStep(id="self-analysis", state=OWN),
-    SuiteStep(id="self-analysis-noself", state={"injection": "zero"}),
-    SuiteStep(id="self-analysis-random", state={"injection": "random"}),
-    SuiteStep(id="regimes-all", state=OWN, regimes="windows", twins=True),
-    SuiteStep(id="swap-a-half", state=OWN, kind="half"),
-    SuiteStep(id="swap-b-half", state=OWN, kind="half", other_order=True),
-    SuiteStep(id="patch", state=OWN, kind="go_on", after="swap-a-half", placed=ZERO),
-    SuiteStep(id="baseline"),
-    SuiteStep(id="swap-a", state=OWN),
-    SuiteStep(id="swap-b", state=OWN, other_order=True),
-    SuiteStep(id="swap-a-swapped", state=OWN, kind="go_on", after="swap-a-half", placed="swap-b-half"),
-    SuiteStep(id="swap-b-swapped", state=OWN, kind="go_on", after="swap-b-half", placed="swap-a-half"),
-)
-MEMORY = (
-    SuiteStep(id="mem-ema-decay-0.1", state={"memory": "ema", "delta": 0.1}),
-    *(
-        SuiteStep(id=f"mem-buf-l{length}", state={"memory": "buffer", "length": length, "stride": 10})
-        for length in (32, 64, 128)
-    ),
-    SuiteStep(id="mem-buf-l64-s5", state={"memory": "buffer", "length": 64, "stride": 5}),
-    SuiteStep(id="mem-buf-l64-s20", state={"memory": "buffer", "length": 64, "stride": 20}),
-)
-CONTROLS = (
-    SuiteStep(id="self-regimes", state=OWN, regimes="windows", twins=True),
-    SuiteStep(id="vanilla-regimes", regimes="windows"),
-    *(
-        SuiteStep(
-            id=f"fixed-bias-{norm}",
-            state={"update": "fixed", "fixed_norm": norm, "memory": "none"},
-            regimes="windows",
-        )
-        for norm in (0.5, 1.0, 2.0)
-    ),
-    SuiteStep(id="self-dim1-regimes", state={"dim": 1}, regimes="windows"),
-    SuiteStep(id="no-step-frac", state={"step_frac": False}, regimes="windows"),
-    SuiteStep(id="random-injection", state={"injection": "random"}, regimes="windows"),
-)
-GENERALIZATION = (
-    SuiteStep(id="self-analysis", state=OWN),
-    SuiteStep(id="self-analysis-noself", state={"injection": "zero"}),
-    SuiteStep(id="self-analysis-random", state={"injection": "random"}),
-    SuiteStep(id="regimes-all", state=OWN, regimes="windows", twins=True),
-    SuiteStep(id="baseline"),
-)
-SUITES: Mapping[str, tuple[SuiteStep, ...]] = MappingProxyType(
-    {"core": CORE, "generalization": GENERALIZATION, "memory": MEMORY, "controls": CONTROLS}
-)
-"""Every training of the study as data; steps of one recipe are trained once."""
 PROBED_POSITIONS = 128
 """Held-out positions that the state's effect is measured on, a probe."""
 
@@ -118,7 +67,12 @@ class Nanodesmo:
     second_sha256: Annotated[str, Field(description="Of its text, for an https address")] = ""
     second_tokens: Annotated[Literal["characters", "bpe"], Field(description="Of the second")] = "bpe"
     vocabulary: Annotated[int, Field(description="Symbols of bpe", ge=256, le=65_536)] = 512
-    seeds: Annotated[tuple[int, ...], Field(description="Of every arm", min_length=1)] = (0, 1)
+    seeds: Annotated[tuple[int, ...], Field(description="Of every arm, at the first look", min_length=1)] = (
+        0,
+        1,
+    )
+    more_seeds: Annotated[tuple[int, ...], Field(description="That a second look adds; none: no look")] = ()
+    look: Annotated[int, Field(description="2: the plan's second look, with more of both", ge=1, le=2)] = 1
     layers: Annotated[int, Field(description="Blocks", ge=1, le=48)] = 1
     heads: Annotated[int, Field(description="Of attention", ge=1, le=48)] = 2
     width: Annotated[int, Field(description="Of the network", ge=8, le=4096)] = 32
@@ -139,12 +93,16 @@ class Nanodesmo:
     memory: Annotated[
         Memory, Field(description="Of every arm but fixed ones and those of the memory suite")
     ] = "none"
+    memory_suite: Annotated[bool, Field(description="Whether memories are compared with none")] = True
+    controls_suite: Annotated[bool, Field(description="Whether controls are trained")] = True
     step_frac: Annotated[bool, Field(description="Whether the state sees how far training is")] = True
     regimes: Annotated[str, Field(description="JSON file of regimes with windows; empty: ours")] = ""
     windows: Annotated[
-        Literal["listed", "random"], Field(description="Of our regimes: as listed, or drawn by each seed")
+        Literal["listed", "random", "random_and_published"],
+        Field(description="Of our regimes: as listed, or drawn by each seed; and the published ones"),
     ] = "listed"
     occurrences: Annotated[int, Field(description="Random windows a regime", ge=1, le=100)] = 3
+    more_occurrences: Annotated[int, Field(description="That a second look adds", ge=0, le=100)] = 0
     window_steps: Annotated[int, Field(description="Of a random window", ge=2)] = 40
     gaps: Annotated[tuple[int, int], Field(description="Least and most clean steps between")] = (40, 80)
     first: Annotated[int, Field(description="Earliest step of a random window", ge=2)] = 160
@@ -156,7 +114,7 @@ class Nanodesmo:
     loss_margin: Annotated[float, Field(description="Smallest difference of losses, nats", gt=0)] = 0.02
     auc_margin: Annotated[float, Field(description="Smallest gain of AUC", gt=0, lt=0.5)] = 0.05
     margin: Annotated[float, Field(description="Smallest effect on entropy, nats", gt=0)] = 0.05
-    alpha: Annotated[float, Field(description="Of each family", gt=0, lt=0.5)] = 0.05
+    alpha: Annotated[float, Field(description="Of each family, over all looks", gt=0, lt=0.5)] = 0.05
     checkpoint: Annotated[
         str, Field(description="With --only frozen_core: directory of a kept run to test; no other phase")
     ] = ""
@@ -165,23 +123,52 @@ class Nanodesmo:
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other, before anything runs."""
-        if len(set(self.seeds)) < len(self.seeds) or not 0 <= min(self.seeds) <= max(self.seeds) < 50_000:
-            raise UsageError(f"seeds = {self.seeds}; name each once, from 0 to 49999")
+        every = (*self.seeds, *self.more_seeds)
+        if len(set(every)) < len(every) or not 0 <= min(every) <= max(every) < 50_000:
+            raise UsageError(f"seeds = {self.seeds}, more_seeds = {self.more_seeds}; each once, 0 to 49999")
+        if self.look == 2 and not self.more_seeds:
+            raise UsageError("look = 2 of a plan with one look; name the seeds that it adds in more_seeds")
+        if self.memory != "none" and self.memory_suite:
+            raise UsageError(
+                f"memory = {self.memory!r} puts one into the run that memories are compared with; also give "
+                "--set memory_suite=false"
+            )
         try:
-            checked(SUITES)
+            checked(suites(self))
             texts(self)
-            refuse_steps(SUITES, recipe(self))
-            if self.windows == "random" and not self.regimes:
-                randomised(STRONG, steps=self.steps, seed=0, **placing(self))
+            refuse_steps(suites(self), recipe(self))
+            for look in range(1, len(looks(self)) + 1):
+                if self.windows != "listed" and not self.regimes:
+                    randomised(STRONG, steps=self.steps, seed=0, **placing(self, look))
             listed(self).refuse_outside(self.steps)
+            if has_published(self):
+                PUBLISHED_PLAN.refuse_outside(self.steps)
         except ValueError as error:
             raise UsageError(str(error)) from error
 
 
-def placing(settings: Nanodesmo) -> dict[str, Any]:
-    """How random windows are placed."""
+def suites(settings: Nanodesmo) -> Mapping[str, Sequence[SuiteStep]]:
+    """Every training that is asked for."""
+    return suites_of(
+        published=has_published(settings), memory=settings.memory_suite, controls=settings.controls_suite
+    )
+
+
+def has_published(settings: Nanodesmo) -> bool:
+    """Whether published windows are trained too."""
+    return settings.windows == "random_and_published"
+
+
+def looks(settings: Nanodesmo) -> tuple[int, ...]:
+    """Seeds at each look of the plan."""
+    first, more = len(settings.seeds), len(settings.more_seeds)
+    return (first, first + more) if more else (first,)
+
+
+def placing(settings: Nanodesmo, look: int) -> dict[str, Any]:
+    """How random windows of a look are placed."""
     return {
-        "occurrences": settings.occurrences,
+        "occurrences": settings.occurrences + (settings.more_occurrences if look == 2 else 0),
         "length": settings.window_steps,
         "gaps": settings.gaps,
         "first": settings.first,
@@ -264,15 +251,22 @@ def plan(settings: Nanodesmo) -> Plan:
         margin=settings.margin,
         margin_unit="nats",
         alpha=settings.alpha,
-        looks=(len(settings.seeds),),
+        looks=looks(settings),
         exclusions=("a loss that is no number", "a window outside the run", "a memory that was not in use"),
         design={
             **{name: value for name, value in asdict(settings).items() if name not in SHOWN},
             "regimes": asdict(listed(settings)),
+            **({"published": asdict(PUBLISHED_PLAN)} if has_published(settings) else {}),
             **planned_texts(texts(settings)),
-            "suites": dict(SUITES),
+            "suites": dict(suites(settings)),
         },
-        gates=GATES,
+        gates=gates_of(
+            settings.profile,
+            looks=len(looks(settings)),
+            second=bool(settings.second_corpus),
+            memory=settings.memory_suite,
+            controls=settings.controls_suite,
+        ),
     )
 
 
@@ -285,7 +279,9 @@ FAST = Nanodesmo(
     width=64,
     batch=12,
     steps=1800,
+    more_seeds=(5, 6, 7, 8, 9),
     windows="random",
+    more_occurrences=1,
     before=40,
 )
 FULL = Nanodesmo(
@@ -298,7 +294,9 @@ FULL = Nanodesmo(
     block=64,
     batch=12,
     steps=2000,
-    windows="random",
+    more_seeds=(5, 6, 7, 8, 9),
+    windows="random_and_published",
+    more_occurrences=1,
     before=40,
     timeout_minutes=60.0,
 )
@@ -316,10 +314,12 @@ def protocol(settings: Nanodesmo) -> NanoProtocol:
         model=settings.model,
         texts=texts(settings),
         recipe=recipe(settings),
-        suites=SUITES,
-        seeds=settings.seeds,
+        suites=suites(settings),
+        seeds=settings.seeds + (settings.more_seeds if settings.look == 2 else ()),
+        look=settings.look,
+        level=level_of(looks(settings), settings.alpha, settings.look),
         listed=listed(settings) if settings.regimes or settings.windows == "listed" else None,
-        placing=placing(settings),
+        placing=placing(settings, settings.look),
         before=settings.before,
         rotations=settings.rotations,
         loss_margin=settings.loss_margin,

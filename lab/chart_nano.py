@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import polars.selectors as cs
 
 from lab.chart_style import PALETTE, WIDTH_PX, configured, headed, headed_axis, level, row_axis, styled
 from lab.figures_quantisation import why_not
@@ -140,6 +141,21 @@ def cut(rows: pl.DataFrame, ends: Sequence[float]) -> pl.DataFrame:
     )
 
 
+def drawn_of(rows: pl.DataFrame, *columns: str, digits: int = 6) -> pl.DataFrame:
+    """Columns that a chart draws, numbers with so many digits: a page holds every other one for nothing.
+
+    >>> drawn_of(pl.DataFrame({"a": [1 / 3], "b": ["long"]}), "a", "c").rows()
+    [(0.333333,)]
+    """
+    there = rows.select(name for name in columns if name in rows.columns)
+    return there.with_columns(cs.float().round_sig_figs(digits))
+
+
+BARS = ("row", "label", "level", "regime", "arm", "part", "estimate", "low", "high", "whole_low",
+        "whole_high", "n", "p", "p_adjusted", "value", "margin", "verdict", "feature")  # fmt: skip
+"""Columns that marks with intervals and their tooltips may show."""
+
+
 def bars(
     rows: pl.DataFrame, x: alt.X, y: alt.Y, tooltip: list[alt.Tooltip], *, size: int = 54, **look: Any
 ) -> list[alt.Chart]:
@@ -152,7 +168,7 @@ def bars(
     """
     import altair as alt
 
-    there = rows.filter(pl.col("estimate").is_not_null())
+    there = drawn_of(rows.filter(pl.col("estimate").is_not_null()), *BARS)
     if "colour" in look:
         look["color"] = alt.value(PALETTE[look.pop("colour")])
     shape = {"shape": look.pop("shape")} if "shape" in look else {}

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lab.chart_nano import (
+    BARS,
     bars,
     channel_name,
     cut,
+    drawn_of,
     gutter,
     looks_of,
     numbers,
@@ -288,7 +290,7 @@ def deltas(frame: pl.DataFrame) -> alt.LayerChart:
     near = cut(rows, ends)
     before = near.filter((pl.col("hypothesis") == "against_before") & pl.col("estimate").is_not_null())
     hollow = (
-        alt.Chart(before)
+        alt.Chart(drawn_of(before, *BARS))
         .mark_point(filled=False, size=44, strokeWidth=1.3, opacity=0.9)
         .encode(x="estimate:Q", y=y, color=colour, shape=shape, tooltip=shown)
     )

@@ -14,6 +14,7 @@ import polars as pl
 
 from lab.chart_nano import (
     channel_name,
+    drawn_of,
     in_panels,
     legend,
     regime_dashes,
@@ -50,9 +51,19 @@ def _line_tips(mean: str, form: str) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def _panelled(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """With `panel`, the channel in words, and the panels in order."""
+THOUSANDTHS = "learning_rate"
+"""Channel that is drawn in thousandths: its labels would reach into the panel beside it."""
+
+
+def _panelled(frame: pl.DataFrame, *, in_sd: bool = False) -> tuple[pl.DataFrame, list[str]]:
+    """With `panel`, the channel in words with the unit that is drawn, and the panels in order."""
     names = {name: channel_name(name) for name in dict.fromkeys(frame["channel"])}
+    if in_sd:
+        names = {name: f"{said.removesuffix(', nats')}, SD" for name, said in names.items()}
+    elif THOUSANDTHS in names:
+        names[THOUSANDTHS] += " × 1000"
+        times = pl.when(pl.col("channel") == THOUSANDTHS).then(1e3).otherwise(1.0)
+        frame = frame.with_columns(pl.col("mean", "least", "most") * times)
     return frame.with_columns(panel=pl.col("channel").replace_strict(names)), list(names.values())
 
 
@@ -95,13 +106,13 @@ def reactions(frame: pl.DataFrame) -> alt.FacetChart:
     """
     import altair as alt
 
-    rows, order = _panelled(frame)
+    rows, order = _panelled(frame, in_sd=True)
     colour, dash = regime_dashes(sorted(set(rows["regime"])))
     largest = max(abs(float(v)) for v in (*rows["mean"], 1.0))
     ticks = [t for k in range(6) for t in (-(10**k), 10**k) if 10**k <= max(largest, 1.0)]
     scale = alt.Scale(type="symlog", constant=1)
     y = alt.Y("mean:Q", title=None, scale=scale,
-              axis=alt.Axis(values=sorted([0, *ticks]), format=",d", grid=True))  # fmt: skip
+              axis=alt.Axis(values=sorted([0, *ticks]), format=",d", grid=True, labelFlush=True))  # fmt: skip
     x = alt.X(
         "step:Q",
         title="steps from start",
@@ -121,9 +132,8 @@ def reactions(frame: pl.DataFrame) -> alt.FacetChart:
 
 
 def _slim(rows: pl.DataFrame, *keys: str) -> pl.DataFrame:
-    """What is drawn, numbers with six digits: a page holds them twice."""
-    digits = [pl.col(name).round_sig_figs(6) for name in ("mean", "least", "most")]
-    return rows.select("panel", *keys, "step", *digits, "seeds", "length")
+    """What is drawn, numbers with five digits: a page holds them twice."""
+    return drawn_of(rows, "panel", *keys, "step", "mean", "least", "most", "seeds", "length", digits=5)
 
 
 def course(regime: str) -> Callable[[pl.DataFrame], alt.FacetChart]:
@@ -156,7 +166,7 @@ def _course(frame: pl.DataFrame, regime: str) -> alt.FacetChart:
         scale=alt.Scale(nice=False),
     )
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False),
-              axis=alt.Axis(tickCount=3, format=".3~g", grid=True))  # fmt: skip
+              axis=alt.Axis(tickCount=3, format=".3~g", grid=True, labelFlush=True))  # fmt: skip
     shown = tips(("run:N", "run", ""), *_line_tips("mean", ".4~g"))
     base = alt.Chart().encode(x=x, color=colour)
     shade = base.mark_area(opacity=0.15).encode(y=alt.Y("least:Q"), y2="most:Q")
@@ -184,6 +194,7 @@ def memory_line(channel: str) -> Callable[[pl.DataFrame], alt.LayerChart]:
 def _memory_line(frame: pl.DataFrame, channel: str) -> alt.LayerChart:
     import altair as alt
 
+    frame = drawn_of(frame, "arm", "step", "mean", "least", "most", "seeds", digits=5)
     there = list(dict.fromkeys(frame["arm"]))
     known = [one for one in MEMORIES if one[0] in there]
     known += [(name, "muted", "cross", (1, 0)) for name in there if name not in {one[0] for one in MEMORIES}]
@@ -318,7 +329,7 @@ def trajectory(frame: pl.DataFrame) -> alt.LayerChart:
               axis=alt.Axis(tickCount=4, format=".3~g", grid=True))  # fmt: skip
     shown = tips(("step:Q", "step", ".0f"), ("regime:N", "regime", ""), ("self_norm:Q", "norm of s", ".4~g"),
                  ("relative_drift:Q", "distance from r", ".4~g"))  # fmt: skip
-    there = frame.filter(pl.col("relative_drift") > 0)
+    there = drawn_of(frame, *frame.columns).filter(pl.col("relative_drift") > 0)
     path = alt.Chart(there).mark_line(color=PALETTE["muted"], strokeWidth=1, opacity=0.6).encode(
         x=x, y=y, order="step:Q"
     )  # fmt: skip

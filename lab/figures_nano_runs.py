@@ -187,7 +187,7 @@ def buffers(frame: pl.DataFrame) -> alt.FacetChart:
     x = alt.X("place:Q", title="length, states", scale=alt.Scale(type="log", base=2, nice=False, padding=16),
               axis=alt.Axis(values=lengths, format="d", grid=False))  # fmt: skip
     y = alt.Y("estimate:Q", title=None, scale=alt.Scale(zero=False, padding=6),
-              axis=alt.Axis(tickCount=4, format=".3~g", grid=True))  # fmt: skip
+              axis=alt.Axis(tickCount=4, format=".3~g", grid=True, labelFlush=True))  # fmt: skip
     shown = tips(("arm:N", "run", ""), *numbers(".4g"), ("filled:Q", "states held", ".0f"))
     base = alt.Chart().encode(x=x, color=colour, tooltip=shown)
     bar = base.mark_rule(strokeWidth=1.4).encode(y=alt.Y("bar_low:Q"), y2="bar_high:Q")
@@ -240,7 +240,7 @@ def scatter(frame: pl.DataFrame) -> Any:
     """
     import altair as alt
 
-    names = {name: channel_name(name) for name in dict.fromkeys(frame["channel"])}
+    names = {name: channel_name(name).removesuffix(", nats") for name in dict.fromkeys(frame["channel"])}
     rows = frame.with_columns(panel=pl.col("channel").replace_strict(names), level=level())
     there = rows.filter(pl.col("own").is_not_null() & pl.col("other").is_not_null())
     arm = str(rows["arm"][0])
@@ -248,7 +248,7 @@ def scatter(frame: pl.DataFrame) -> Any:
     cut = {name: pl.col(name).clip(*ends) for name in ("own_low", "own_high", "other_low", "other_high")}
     there = there.with_columns(**cut).with_columns(first=pl.lit(ends[0]), last=pl.lit(ends[1]))
     x = alt.X("own:Q", title=f"{SELF}, SD", **signed_log(ends))
-    y = alt.Y("other:Q", title=None, **signed_log(ends))
+    y = alt.Y("other:Q", title=f"{arm}, SD", **signed_log(ends))
     colour, shape = regime_scales(sorted(set(there["regime"])))
     shown = tips(("regime:N", "regime", ""), ("panel:N", "channel", ""), ("own:Q", SELF, "+.2f"),
                  ("other:Q", arm, "+.2f"), ("level:N", "intervals", ""), ("n:Q", "seeds", ""))  # fmt: skip

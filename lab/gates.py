@@ -88,7 +88,7 @@ class Route:
     sentence: str
     """`str.format` template over the evidence; an undefined number prints as `undefined`."""
     parameters: Mapping[str, object] = field(default_factory=dict)
-    """Settings for the next flow."""
+    """Settings for the next flow; one that the evidence has as `set_NAME` takes that value."""
     at_last_look: str | None = None
     """Where NEXT_LOOK leads when no look is left."""
 
@@ -158,6 +158,11 @@ def rule_on(gate: Gate, evidence: Evidence, *, last_look: bool) -> Ruling:
     ------
     GateError
         When evidence and rule do not fit, or the verdict is one that cannot occur.
+
+    >>> onward = Route(next="study", parameters={"profile": "full", "memory": "none"}, sentence="")
+    >>> gate = Gate(name="g", question="?", sql="", rules=(), routes=dict.fromkeys(VERDICTS, onward))
+    >>> dict(rule_on(gate, {"n": 1, "set_memory": "ema"}, last_look=True).parameters)
+    {'profile': 'full', 'memory': 'ema'}
     """
     verdict = judge(gate.rules, gate.min_n, evidence)
     negligible = verdict == "DETECTED" and evidence.get("negligible") is True
@@ -169,12 +174,13 @@ def rule_on(gate: Gate, evidence: Evidence, *, last_look: bool) -> Ruling:
             f"gate {gate.name} came to {verdict}, which cannot occur; evidence {canonical(evidence)}"
         )
     following = route.at_last_look if last_look and route.at_last_look else route.next
+    told = {name: evidence.get(f"set_{name}", value) for name, value in route.parameters.items()}
     sentence = _Undefined().vformat(gate.routes[verdict].sentence, (), dict(evidence))
     return Ruling(
         verdict=verdict,
         negligible=negligible,
         next=following,
-        parameters=route.parameters if following == route.next else {},
+        parameters=told if following == route.next else {},
         sentence=sentence[:1].upper() + sentence[1:],
     )
 

@@ -70,20 +70,28 @@ def write_exports(store: Store, group: Group, directory: Path, commit: str | Non
         FROZEN: _frozen(asked(nano.frozen(nano.MAIN)).rows, asked(nano.frozen(nano.SECOND)).rows, about),
         DELTAS: _csv(_both_deltas(asked)),
         LOG: _lines(asked(_LOG).frame),
-        MANIFEST: _json({**about, "steps": asked(_STEPS).rows}),
+        MANIFEST: _json({**about, **_contact(asked(nano.CONTACT)), "steps": asked(_STEPS).rows}),
         DECAY: _csv(asked(runs.MEMORY_SUMMARY).frame),
     }
     return [_replace(directory / name, body) for name, body in bodies.items() if body]
 
 
+def _contact(found: Asked) -> dict[str, Any]:
+    """Which published windows abut, in words, where they were trained."""
+    return {"windows_in_contact": [row["said"] for row in found.rows if row["said"]]} if found.rows else {}
+
+
 def _both_deltas(asked: Callable[[str], Asked]) -> pl.DataFrame:
-    """Of both texts, as far as there are any."""
+    """Of both texts and of published windows, as far as there are any."""
     import polars as pl
 
     found = [
         asked(nano.deltas(scope)).frame.select(pl.lit(scope).alias("text"), pl.all())
         for scope in (nano.MAIN, nano.SECOND)
     ]
+    found.append(
+        asked(nano.PUBLISHED_DELTAS).frame.select(pl.lit("main, published windows").alias("text"), pl.all())
+    )
     return pl.concat(found, how="vertical_relaxed")
 
 

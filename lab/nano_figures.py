@@ -6,6 +6,9 @@ Some are one a regime or one a control: which there are is read off the rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 from lab import figures_nano, figures_nano_courses, figures_nano_runs
 from lab import report_queries_nano as nano
@@ -13,6 +16,10 @@ from lab import report_queries_nano_runs as runs
 from lab.figure_kind import Figure
 from lab.report_group import Asked, Group, ask
 from lab.store import Store
+
+if TYPE_CHECKING:
+    import altair as alt
+    import polars as pl
 
 STUDY = nano.STUDY
 NEWEST = """
@@ -25,9 +32,9 @@ FROZEN = (
     "state."
 )
 DELTAS = (
-    "Filled, with 95 % t interval over seeds: the window minus its twin, which went through the same steps "
-    "without it. Hollow: minus the clean steps before, which also holds what training does meanwhile. "
-    "Linear within 1 SD, logarithmic beyond."
+    "Filled, with t interval over seeds at the look's level: the window minus its twin, which went through "
+    "the same steps without it. Hollow: minus the clean steps before, which also holds what training does "
+    "meanwhile. Linear within 1 SD, logarithmic beyond."
 )
 REACTIONS = (
     "Steps count from a window's first. Lines: means over windows and seeds in SD of the clean steps "
@@ -38,17 +45,36 @@ COURSES = (
     "Dashed: the twin, which goes through the same steps without it."
 )
 
+PUBLISHED = "perturbation/regime-deltas-published"
+"""Figure of published windows, where they were trained."""
 _MEMORY = "Lines: means over seeds; marks with spans, least to most seed, tell lines apart."
-STILL: Mapping[str, Figure] = {
+
+
+def quiet(shown: Figure) -> Figure:
+    """The figure without a label on each mark: it says what it shows as a whole, and a page has it twice.
+
+    A still is one image to a reader; of the live chart axes, legends and the description stay.
+    """
+
+    @wraps(shown.draw)
+    def draw(frame: pl.DataFrame) -> alt.TopLevelMixin:
+        chart: Any = shown.draw(frame)
+        done: alt.TopLevelMixin = chart.configure_mark(aria=False)
+        return done
+
+    return replace(shown, draw=draw)
+
+
+_STILL: Mapping[str, Figure] = {
     "frozen-weight-test": Figure(
         title="Frozen test", caption=FROZEN, query=nano.frozen(nano.MAIN), draw=figures_nano.frozen
     ),
     "separability": Figure(
         title="Signatures",
-        caption="AUC of windows against their twins, one window held out, 95 % t intervals over seeds. Grey "
-        "bar: the middle 95 % with labels of whole windows exchanged. Step: the step number alone; against "
-        "before: the same against the clean steps before, which a clock tells apart. Seeds that are "
-        "alike have no t interval.",
+        caption="AUC of windows against their twins, one window held out, t intervals over seeds at the "
+        "look's level. Grey bar: the middle 95 % with labels of whole windows exchanged. Step: the step "
+        "number alone; against before: the same against the clean steps before, which a clock tells apart. "
+        "Seeds that are alike have no t interval.",
         query=nano.separable(nano.MAIN),
         draw=figures_nano.separability,
     ),
@@ -113,29 +139,29 @@ STILL: Mapping[str, Figure] = {
     ),
     "controls/controls-comparison": Figure(
         title="The state against controls",
-        caption="Above: seeds as dots, means as ticks. Below: paired differences over seeds with 95 % t "
-        "intervals; left of 0 the state is better. Band: the margin.",
+        caption="Above: seeds as dots, means as ticks. Below: paired differences over seeds with t intervals "
+        "at the look's level; left of 0 the state is better. Band: the margin.",
         query=runs.CONTROL_LOSSES,
         draw=figures_nano_runs.controls,
     ),
     "mlp/input_sensitivity": Figure(
         title="What moves the state",
         caption="Slope of the new state in each feature times how much the feature varies, last half of "
-        "training, mean over seeds with its 95 % t interval.",
+        "training, mean over seeds with its t interval at the look's level.",
         query=nano.SENSITIVITY,
         draw=figures_nano.sensitivity,
     ),
     "mlp/state_effect_leadlag": Figure(
         title="State effect against loss and entropy",
         caption="Correlation of detrended series at probes; right of 0 the effect comes first. Band, for the "
-        "eye: 95 % under independence, from circular shifts of the mirrored effect. Filled: p after Holm at "
-        "most .05, t over seeds.",
+        "eye: what independence leaves at the look's level, from circular shifts of the mirrored effect. "
+        "Filled: differs from 0 after Holm, t over seeds.",
         query=nano.LEAD_LAG,
         draw=figures_nano_courses.lead_lag,
     ),
     "composite/valence": Figure(
         title="Valence and intensity",
-        caption="Inside windows minus the clean steps right before, 95 % t intervals over seeds. Valence is "
+        caption="Inside windows minus the clean steps right before, t intervals over seeds. Valence is "
         "−(D + S + U + C), each in SD of all clean steps.",
         query=nano.COMPOSITE,
         draw=figures_nano.valence,
@@ -156,6 +182,7 @@ STILL: Mapping[str, Figure] = {
         draw=figures_nano_courses.trajectory,
     ),
 }
+STILL = {name: quiet(shown) for name, shown in _STILL.items()}
 """Name -> figure of which there is one."""
 
 
@@ -176,16 +203,24 @@ def figures_of(asked: Callable[[str], Asked]) -> dict[str, Figure]:
             query=runs.update(regime),
             draw=figures_nano_courses.course(regime),
         )
+    if asked(nano.CONTACT).rows:
+        found[PUBLISHED] = Figure(
+            title="What published windows move",
+            caption=f"{DELTAS} Windows and strengths of the study's earlier version, one of each; without a "
+            "hollow mark another window abuts.",
+            query=nano.PUBLISHED_DELTAS,
+            draw=figures_nano.deltas,
+        )
     for row in asked(nano.VARIANTS).rows:
         variant = str(row["variant"])
         found[f"controls/{variant}_delta_scatter"] = Figure(
             title=f"How alike {variant} reacts",
-            caption="Each mark a regime: window minus the clean steps before, in SD, with 95 % t intervals "
-            "over seeds both ways. On the dashed line the control reacts as the run with the state.",
+            caption="Each mark a regime: window minus the clean steps before, in SD, with t intervals over "
+            "seeds both ways. On the dashed line the control reacts as the run with the state.",
             query=nano.scatter(variant),
             draw=figures_nano_runs.scatter,
         )
-    return found
+    return {name: STILL.get(name) or quiet(shown) for name, shown in found.items()}
 
 
 def is_newest(store: Store, group: Group) -> bool:

@@ -60,6 +60,7 @@ def parts(asked: Callable[[str], Asked]) -> list[tuple[str, str]]:
     """Heading and content of what the answers rest on; empty where it has no rows."""
     return [
         ("What regimes move", nano_parts.deltas(asked, nano.MAIN)),
+        ("Published windows and strengths", nano_parts.published(asked)),
         ("States put in the place of others", nano_parts.swap(asked(nano.SWAP))),
         ("State effect against loss and entropy, and alarms", nano_state.lead_lag(asked)),
         ("Composite metrics", nano_state.composite(asked)),
@@ -103,7 +104,7 @@ def frozen(asked: Callable[[str], Asked], scope: str) -> str:
         column("why", "reason", is_number=False),
     ]
     return (
-        f"<p>{_leverage(of)}</p>{nano_parts.drawn(asked, name)}"
+        f"<p>{_leverage(of)}{nano_parts.look(asked)}</p>{nano_parts.drawn(asked, name)}"
         + table([_arm(of, arm) for arm in dict.fromkeys(arms)], columns, caption="Frozen test by arm")
         + "<p class=note>Axes: whether single dimensions of the state are special, by rotating the state "
         f"instead. An earlier version of the study called an effect above {PUBLISHED_NATS} a success.</p>"
@@ -389,6 +390,7 @@ def second(asked: Callable[[str], Asked]) -> str:
         frozen(asked, nano.SECOND)
         + nano_signatures.signatures(asked, nano.SECOND)
         + nano_parts.drawn(asked, *names)
+        + nano_state.second(asked(nano.SECOND_STATE))
     )
     if body:
         return body

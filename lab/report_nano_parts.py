@@ -11,7 +11,7 @@ from lab import report_queries_nano as nano
 from lab import report_queries_nano_runs as runs
 from lab import report_sense_parts as sense
 from lab.chart_nano import channel_name
-from lab.nano_figures import STILL, figures_of
+from lab.nano_figures import PUBLISHED, STILL, figures_of
 from lab.report_figures import figure
 from lab.report_group import Asked
 from lab.report_markup import (
@@ -31,6 +31,9 @@ from lab.report_markup import (
 from lab.report_tests import other_families
 
 SHOWN = (
+    "published_deltas",
+    "published_separability",
+    "published_contact",
     "leverage",
     "separability",
     "regime_deltas",
@@ -86,6 +89,22 @@ def ends(show: Callable[[object], str], low: str = "low", high: str = "high") ->
     return Column(head="interval", show=lambda r: sense.ends(r[low], r[high], show))
 
 
+DELTA_COLUMNS = (
+    named("regime", "regime"),
+    channel(),
+    column("against the twin", "estimate", four),
+    ends(four),
+    column("in SD", "effect", lambda v: signed(v, 2)),
+    column("p, Holm", "p_adjusted", p_value),
+    column("against before", "before", four),
+    ends(four, "before_low", "before_high"),
+    column("p, Holm", "before_p", p_value),
+    column("seeds", "n", number),
+    column("why not", "reason", is_number=False),
+)
+"""Of a regime and channel: against its twin, and against the clean steps before."""
+
+
 def deltas(asked: Callable[[str], Asked], scope: str) -> str:
     """How far each regime moves each channel, the charts around its windows, and a table."""
     found = asked(nano.deltas(scope))
@@ -99,29 +118,75 @@ def deltas(asked: Callable[[str], Asked], scope: str) -> str:
         figure(every[name], asked(every[name].query))
         for name in ("perturbation/regime-deltas", "perturbation/regime-reactions", *around)
     )
-    columns = [
-        named("regime", "regime"),
-        channel(),
-        column("against the twin", "estimate", four),
-        ends(four),
-        column("in SD", "effect", lambda v: signed(v, 2)),
-        column("p, Holm", "p_adjusted", p_value),
-        column("against before", "before", four),
-        ends(four, "before_low", "before_high"),
-        column("p, Holm", "before_p", p_value),
-        column("seeds", "n", number),
-        column("why not", "reason", is_number=False),
-    ]
     rows = _paired(found.rows)
     return (
         f"{_moved(rows)}<div class=figures>{charts}</div>"
         "<p class=note>Against the twin: the same steps without the window, so only the regime differs. "
         "Against the clean steps before, training itself moves channels too. Means over windows, then "
-        "seeds; 95 % t intervals over seeds; Holm over regimes and channels. The update around each window "
-        "and how alike controls react are among the figures on disk.</p>"
+        "seeds; t intervals over seeds at the look's level; Holm over regimes and channels. The update "
+        "around each window and how alike controls react are among the figures on disk.</p>"
         + folded(
             f"{len(rows)} differences in their units",
-            table(rows, columns, caption="Regimes by channel"),
+            table(rows, DELTA_COLUMNS, caption="Regimes by channel"),
+        )
+        + sql(found.sql)
+    )
+
+
+def look(asked: Callable[[str], Asked]) -> str:
+    """At which of a plan's looks this is, and what error it may spend; nothing of a plan with one look."""
+    plans, tests = asked(nano.LOOKS).rows, asked(nano.frozen(nano.MAIN)).rows
+    spent = next((row["alpha"] for row in tests if row["hypothesis"] == "excess"), None)
+    seeds = next((row["n"] for row in tests if row["hypothesis"] == "excess"), None)
+    many = asked(nano.LOOKS).frame["looks"].explode().to_list() if plans else []
+    if len(many) < 2 or spent is None:
+        return ""
+    alpha = number(plans[0]["alpha"], 2)
+    return (
+        f" The plan has looks at {' and '.join(number(one) for one in many)} seeds; this one, of "
+        f"{number(seeds)}, is judged at level {number(spent, 3)} of {alpha} over both, and its intervals "
+        "are at that level. The second look is taken where a gate asks for it."
+    )
+
+
+def published(asked: Callable[[str], Asked]) -> str:
+    """Windows and strengths of the earlier version: which abut, what they move, are they told apart."""
+    found, apart, contact = (asked(query) for query in (nano.PUBLISHED_DELTAS, nano.PUBLISHED, nano.CONTACT))
+    if not (found.rows or contact.rows):
+        return ""
+    abut = [text(row["said"]) for row in contact.rows if row["said"]]
+    told = (
+        f"The plan asks for windows in contact: {'; '.join(abut)}. Against the steps before it has no number "
+        "there, and its twin begins with what the window before it left."
+        if abut
+        else "No two of these windows abut."
+    )
+    columns = [
+        named("regime", "regime"),
+        sense.verdict(),
+        column("AUC, common and state", "common_state", sense.share),
+        ends(sense.share),
+        column("state adds", "adds", sense.difference),
+        column("p, Holm", "p_adjusted", p_value),
+        column("seeds", "n", number),
+        column("why", "reason", is_number=False),
+    ]
+    rows = _paired(found.rows)
+    every = figures_of(asked)
+    chart = figure(every[PUBLISHED], found) if PUBLISHED in every and rows else ""
+    whys = {str(row["reason"]) for row in found.rows if not row["channel"] or row["channel"] == "*"}
+    return (
+        f"<p>{told}</p>"
+        + "".join(f"<p>No number: {text(why)}.</p>" for why in sorted(whys))
+        + (f"{_moved(rows)}<div class=figures>{chart}</div>" if not whys else "")
+        + table(apart.rows, columns, caption="Are published windows told apart")
+        + "<p class=note>These verdicts stand beside the study's: they enter no gate, and are corrected "
+        "among themselves.</p>"
+        + sql(apart.sql)
+        + sql(contact.sql)
+        + folded(
+            f"{len(rows)} differences in their units",
+            table(rows, DELTA_COLUMNS, caption="Published windows by channel"),
         )
         + sql(found.sql)
     )
@@ -222,7 +287,8 @@ def swap(found: Asked) -> str:
         told
         + "<p class=note>foreign: of the run with the same initial weights and data in another order; other "
         "init: of a run that shares no basis with it, the control; random: of the same norm. Trained on: "
-        "the state is put in at half time (patch: zero) and training goes on.</p>"
+        "at half time the state is replaced (patch: by zero, swapped: by the foreign one, random: of the own "
+        "norm, other init: as it is) and training goes on.</p>"
         + table(found.rows, columns, caption="States put in the place of the own one")
         + sql(found.sql)
     )

@@ -53,7 +53,7 @@ def _by_lag(lags: Asked) -> str:
         column("correlation", "estimate", lambda v: signed(v, 3)),
         column("p", "p", p_value),
         column("p, Holm", "p_adjusted", p_value),
-        Column(head="band, 95 %", show=lambda r: sense.ends(r["low"], r["high"], lambda v: signed(v, 3))),
+        Column(head="band", show=lambda r: sense.ends(r["low"], r["high"], lambda v: signed(v, 3))),
         column("seeds", "n", number),
         column("why not", "reason", is_number=False),
     ]
@@ -120,6 +120,24 @@ def composite(asked: Callable[[str], Asked]) -> str:
         + folded("In numbers", table(found.rows, columns, caption="Composite metrics by regime"))
         + sql(found.sql)
     )
+
+
+def second(found: Asked) -> str:
+    """Lags, probes, composite metrics and alarms of the second text, a row each."""
+    if not found.rows:
+        return ""
+    columns = [
+        column("what", "what", is_number=False),
+        column("unit", "unit", is_number=False),
+        column("estimate", "estimate", lambda v: signed(v, 3)),
+        nano_parts.ends(lambda v: signed(v, 3)),
+        column("p, Holm", "p_adjusted", p_value),
+        column("seeds", "n", number),
+        column("beside", "note", is_number=False),
+        column("why not", "reason", is_number=False),
+    ]
+    rows = table(found.rows, columns, caption="State on the second text: lags, probes, composite, alarms")
+    return rows + sql(found.sql)
 
 
 def state(asked: Callable[[str], Asked]) -> str:

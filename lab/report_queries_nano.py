@@ -130,6 +130,28 @@ FROM answer WHERE scope = $scope AND family = 'regime_deltas'
 ORDER BY {place(CHANNELS, "metric")}, metric, contrast, hypothesis DESC
 """
 
+PUBLISHED_DELTAS = _DELTAS.replace("'regime_deltas'", "'published_deltas'").replace("$scope", "'main'")
+
+PUBLISHED = f"""WITH {ANSWERS}, found AS (
+    SELECT * FROM answer WHERE family = 'published_separability' AND metric = 'auc' AND contrast <> '*'
+)
+SELECT contrast AS regime, any_value(verdict) FILTER (hypothesis = 'signature') AS verdict,
+       any_value(coalesce(negligible, false)) FILTER (hypothesis = 'signature') AS negligible,
+       max(estimate) FILTER (hypothesis = 'common_state') AS common_state,
+       max(low) FILTER (hypothesis = 'common_state') AS low,
+       max(high) FILTER (hypothesis = 'common_state') AS high,
+       max(estimate) FILTER (hypothesis = 'beyond_common') AS adds,
+       any_value(p_adjusted) FILTER (hypothesis = 'signature') AS p_adjusted,
+       any_value(n) FILTER (hypothesis = 'signature') AS n,
+       any_value(reason) FILTER (hypothesis = 'signature') AS reason
+FROM found GROUP BY contrast ORDER BY contrast
+"""
+
+CONTACT = f"""WITH {ANSWERS}
+SELECT contrast AS window, estimate AS clean_steps, reason AS said, method
+FROM answer WHERE family = 'published_contact' ORDER BY contrast
+"""
+
 _SCATTER = f"""WITH {ANSWERS}, found AS (
     SELECT split_part(contrast, ':', 1) AS arm, split_part(contrast, ':', 2) AS regime, metric AS channel,
            coalesce(effect, CASE WHEN estimate = 0 THEN 0.0 END) AS effect,
@@ -284,6 +306,42 @@ SELECT split_part(contrast, ':', 1) AS arm, split_part(contrast, ':', 2) AS regi
        high, effect, p_adjusted, n, alpha, reason
 FROM answer WHERE family = 'control_deltas'
 ORDER BY {place(COMMON, "metric")}, metric, regime, arm <> 'self-regimes', arm
+"""
+
+SECOND_STATE = f"""WITH {ANSWERS}, own AS (
+    SELECT * FROM answer WHERE scope = 'generalization'
+), lags AS (
+    SELECT 1 AS place, 'state effect with ' || split_part(metric, '~', 2) || ', strongest at ' || contrast AS
+           what,
+           'correlation' AS unit, estimate, NULL AS low, NULL AS high, p_adjusted, n,
+           count(*) FILTER (p_adjusted <= alpha) OVER of || ' of ' || count(estimate) OVER of ||
+           ' lags differ from 0' AS note, reason
+    FROM own WHERE family = 'lead_lag' AND hypothesis = 'cross_correlation'
+    WINDOW of AS (PARTITION BY metric)
+    QUALIFY row_number() OVER (PARTITION BY metric ORDER BY abs(estimate) DESC NULLS LAST, contrast) = 1
+), probes AS (
+    SELECT 2, 'linear probe of ' || metric, 'R²', estimate, low, high, p_adjusted, n,
+           'shifted targets ' || round(chance, 2), reason
+    FROM own LEFT JOIN (SELECT metric, any_value(estimate) AS chance FROM own
+                        WHERE family = 'probe' AND hypothesis = 'shuffled' GROUP BY metric) USING (metric)
+    WHERE family = 'probe' AND hypothesis = 'linear_probe'
+), composites AS (
+    SELECT 3, metric || ' inside ' || contrast || ' − before', if(metric = 'valence', 'SD', '0 to 1'),
+           estimate, low, high, p_adjusted, n, NULL, reason
+    FROM own WHERE family = 'composite' AND hypothesis = 'inside_minus_clean'
+      AND metric IN ('valence', 'intensity')
+), alarms AS (
+    SELECT 4, 'alarm on ' || contrast || ', ' || metric, 'share', estimate, low, high, NULL, n, NULL, reason
+    FROM own WHERE family = 'lead_lag' AND hypothesis = 'early_warning' AND metric IN ('precision', 'recall')
+)
+SELECT * FROM (SELECT * FROM lags UNION ALL SELECT * FROM probes UNION ALL SELECT * FROM composites
+               UNION ALL SELECT * FROM alarms)
+ORDER BY place, what
+"""
+
+LOOKS = """
+SELECT json_extract(text, '$.looks')::BIGINT[] AS looks, json_extract(text, '$.alpha')::DOUBLE AS alpha
+FROM plan WHERE plan_hash = $plan AND study = 'nanodesmo'
 """
 
 EVERY = f"""WITH {ANSWERS}

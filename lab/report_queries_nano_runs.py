@@ -1,7 +1,7 @@
 """What the report and the figures ask about the nanodesmo study's runs: their steps, losses and failures.
 
-Courses of many steps are means of bins: a line has some hundred points, whatever the length of the run. A
-window is a stretch of steps on which its regime acts, read off the run's own rows.
+Courses of many steps are means of bins: a line has at most a hundred points, whatever the length of the run.
+A window is a stretch of steps on which its regime acts, read off the run's own rows.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ UPDATE = ("raw_norm", "self_delta", "gate", "memory_norm", "clamped_norm", "cosi
 """Channels of the update, in the order of panels."""
 COURSE = (*(name for name in CHANNELS if name not in ("raw_norm", "gate")), "learning_rate")
 """Channels of a regime's figure."""
-POINTS = 100
-"""Of a line around a window, at most."""
-LONG_POINTS = 200
-"""Of a line over a whole run, at most."""
+POINTS = 48
+"""Of a line around a window, at most: a panel is some 180 pixels wide."""
+LONG_POINTS = 100
+"""Of a line over a whole run, at most: four pixels a point."""
 MEMORY_ARMS = (
     "self-analysis",
     "mem-ema-decay-0.1",

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from models.nano_recipe import NanoRecipe, Seeds, StateSpec
 
 Kind = Literal["train", "half", "go_on"]
-RegimeSet = Literal["none", "windows"]
+RegimeSet = Literal["none", "windows", "published"]
 ZERO: Literal["zero"] = "zero"
+RANDOM: Literal["random"] = "random"
 OTHER_ORDER = 50_000
 """Added to a seed for data in another order."""
 
@@ -42,7 +43,10 @@ class SuiteStep:
     after: str = ""
     """Half that it goes on from."""
     placed: str = ""
-    """What is put in the place of its state then: `zero`, or the half whose state it is; empty: its own."""
+    """What is put in the place of its state then: `zero`, `random` of the same norm, or the half whose
+    state it is; empty: its own."""
+    other_init: bool = False
+    """Whether the half is that of the next seed, which shares neither initial weights nor a basis."""
 
     def __post_init__(self) -> None:
         """Refuse a step that could not run."""
@@ -51,6 +55,8 @@ class SuiteStep:
             raise ValueError(f"step {self.id} {said}; name a step of kind 'half' in `after`")
         if self.twins and self.regimes == "none":
             raise ValueError(f"step {self.id} has twins of no window; give it regimes")
+        if self.other_init and self.placed in ("", ZERO, RANDOM):
+            raise ValueError(f"step {self.id} asks for another init of no half; name the half in `placed`")
 
 
 def checked(suites: Mapping[str, Sequence[SuiteStep]]) -> None:
@@ -68,7 +74,7 @@ def checked(suites: Mapping[str, Sequence[SuiteStep]]) -> None:
             if step.id in seen:
                 raise ValueError(f"suite {name} names {step.id} twice")
             for other in (step.after, step.placed):
-                if other not in ("", ZERO) and other not in halves:
+                if other not in ("", ZERO, RANDOM) and other not in halves:
                     raise ValueError(
                         f"step {step.id} of suite {name} needs {other}, which is no half before it; halves "
                         f"so far: {', '.join(sorted(halves)) or 'none'}"

@@ -16,16 +16,17 @@ from lab.products import Products
 from models.nano_dump import read_dump
 from stats.composite import composite_rows
 from stats.early_warning import early_warning_rows
-from stats.frozen_effect import FrozenSeed, leverage_rows
 from stats.lead_lag import lead_lag_rows
 from stats.memory_comparisons import memory_rows
+from stats.published_regimes import DELTAS as PUBLISHED_DELTAS
+from stats.published_regimes import published_rows
 from stats.regime_deltas import regime_delta_rows
 from stats.regime_series import COMMON, STATE, RunSeries
-from stats.rows import FloatArray, TestRow
+from stats.rows import TestRow
 from stats.run_comparisons import comparison_rows, lowest_of_all_row
 from stats.separability import separability_rows
-from stats.state_presets import preset_rows
 from stats.state_probes import dimension_rows, probe_rows, sensitivity_rows
+from tasks.nano_frozen_rows import frozen_rows
 from tasks.nano_rows import memory_share, run_series
 from tasks.nano_training import Measurement, NanoJob, read_measured, run_facts
 from tasks.shell import product_key
@@ -33,12 +34,19 @@ from tasks.shell import product_key
 KIND = "nano_analysis"
 Kind = Literal["regimes", "frozen", "memory", "controls"]
 MAIN, REGIMES, SELF = "self-analysis", "regimes-all", "self-regimes"
+PUBLISHED = "regimes-published"
+"""Run through the windows of the study's earlier version, where they are asked for: a scope of its own."""
+CHANNELS = (*COMMON, *STATE, "effect_kl_nats")
 WITHOUT = ("baseline", "self-analysis-noself")
 """Undisturbed runs that the state's is compared with: a plain GPT, and an update that never enters it."""
+CONTINUED = (
+    ("patch", "swap-a"), ("swap-a-random", "swap-a"), ("swap-a-swapped", "swap-a"),
+    ("swap-b-swapped", "swap-b"), ("swap-a-other-init", "swap-a"),
+)  # fmt: skip
+"""Runs that went on from half time with the state 0, random of its norm, foreign or of another init; own."""
+ONE_SEED = "one seed has no run of another init to swap with"
 FIRST = "core"
 """Phase of the first text, which alone has runs that states are swapped between."""
-CHECKPOINT = "checkpoint"
-"""Arm of a run that is tested frozen by itself."""
 RNG = 20_000
 """Seed of permutations and bootstraps."""
 
@@ -49,9 +57,9 @@ def analysis_code() -> str:
     return code(
         "stats.composite",
         "stats.early_warning", "stats.frozen_effect", "stats.lead_lag", "stats.memory_comparisons",
-        "stats.regime_deltas", "stats.separability", "stats.run_comparisons", "stats.state_presets",
-        "stats.state_probes", "models.nano_dump",
-        alone=("tasks.nano_analysis", "tasks.nano_rows"),
+        "stats.published_regimes", "stats.regime_deltas", "stats.separability", "stats.run_comparisons",
+        "stats.state_presets", "stats.state_probes", "models.nano_dump",
+        alone=("tasks.nano_analysis", "tasks.nano_frozen_rows", "tasks.nano_rows"),
     )  # fmt: skip
 
 
@@ -107,7 +115,9 @@ def analyse(home: str, what: str, question: Question, key: str) -> int:
 def answers(home: Path, phase: str, question: Question) -> list[TestRow]:
     """The rows of a phase; runs of the first text, which a second text's question holds too, enter once."""
     rows = KINDS[question.kind](home, question)
-    return rows if phase != FIRST else rows + _undisturbed(home, question) + _swaps(home, question)
+    if phase != FIRST:
+        return rows
+    return rows + _undisturbed(home, question) + _swaps(home, question) + _published(home, question)
 
 
 def rows_of(home: Path, key: str) -> list[TestRow]:
@@ -138,8 +148,7 @@ def regimes(home: Path, question: Question) -> list[TestRow]:
         why = question.missing.get(REGIMES, "no run with regimes was trained")
         rows.append(_invalid("separability", "signatures", "auc", why))
     else:
-        channels = (*COMMON, *STATE, "effect_kl_nats")
-        rows += regime_delta_rows(found, channels, alpha=question.alpha, before=question.before)
+        rows += regime_delta_rows(found, CHANNELS, alpha=question.alpha, before=question.before)
         rows += separability_rows(
             found, rng=rng, alpha=question.alpha, margin=question.auc_margin,
             permutations=question.permutations, reference=question.before,
@@ -150,6 +159,19 @@ def regimes(home: Path, question: Question) -> list[TestRow]:
             found, _trajectories(home, question, REGIMES), reference=question.before, alpha=question.alpha
         )
     return rows + _about_state(home, question, rng)
+
+
+def _published(home: Path, question: Question) -> list[TestRow]:
+    """The same of published windows; its own draws and families, so nothing of the others depends on it."""
+    if PUBLISHED in question.missing:
+        return [_without(PUBLISHED_DELTAS, "against_twin", "*", question.missing[PUBLISHED])]
+    found = [run_series(home, job, seed) for seed, job in question.runs.get(PUBLISHED, {}).items()]
+    if not found:
+        return []
+    return published_rows(
+        found, CHANNELS, rng=np.random.default_rng(RNG), alpha=question.alpha, margin=question.auc_margin,
+        permutations=question.permutations, before=question.before,
+    )  # fmt: skip
 
 
 def _trajectories(home: Path, question: Question, arm: str) -> dict[int, Any]:
@@ -208,7 +230,7 @@ def _swaps(home: Path, question: Question) -> list[TestRow]:
     }
     reasons = {}
     if not frozen:
-        why = question.missing.get("swap-a", "one seed has no run of another init to swap with")
+        why = question.missing.get("swap-a", ONE_SEED)
         reasons = dict.fromkeys(values, why)
     told: dict[str, Any] = {
         "family": "swap",
@@ -220,11 +242,13 @@ def _swaps(home: Path, question: Question) -> list[TestRow]:
         values, [(name, "own") for name in names], hypothesis="frozen", margin=question.loss_margin,
         reasons=reasons, **told,
     )  # fmt: skip
-    continued = ("swap-a-swapped", "swap-a"), ("swap-b-swapped", "swap-b"), ("patch", "swap-a")
-    arms = dict.fromkeys(arm for pair in continued for arm in pair)
+    arms = dict.fromkeys(arm for pair in CONTINUED for arm in pair)
+    whys = _reasons(question, arms)
+    if len(question.runs.get("swap-a", {})) == 1:
+        whys |= {"swap-a-other-init": ONE_SEED}
     return rows + comparison_rows(
-        {arm: _losses(home, question, arm) for arm in arms}, continued, hypothesis="continued",
-        margin=question.loss_margin, reasons=_reasons(question, arms), **told,
+        {arm: _losses(home, question, arm) for arm in arms}, CONTINUED, hypothesis="continued",
+        margin=question.loss_margin, reasons=whys, **told,
     )  # fmt: skip
 
 
@@ -262,39 +286,7 @@ def frozen(home: Path, question: Question) -> list[TestRow]:
     if MAIN in question.missing or MAIN not in arms:
         why = question.missing.get(MAIN, "the run was not tested")
         return [_invalid("leverage", "leverage", "entropy_nats", why)]
-    return _frozen_rows(arms, MAIN, margin=question.margin, alpha=question.alpha)
-
-
-def _frozen_rows(
-    arms: Mapping[str, Mapping[int, Mapping[str, Any]]], main: str, *, margin: float, alpha: float
-) -> list[TestRow]:
-    """Of arms by seed: what their states can do, and whether presets do what they are made for."""
-    found = {arm: [_seed(seed, body) for seed, body in own.items()] for arm, own in arms.items()}
-    measured = {arm: {seed: body["presets"] for seed, body in own.items()} for arm, own in arms.items()}
-    rows = preset_rows(measured, alpha=alpha)
-    return [*rows, *leverage_rows(found, main=main, margin=margin, alpha=alpha)]
-
-
-def _seed(seed: int, body: Mapping[str, Any]) -> FrozenSeed:
-    def array(name: str) -> FloatArray:
-        return np.array(body[name], dtype=np.float64)
-
-    return FrozenSeed(
-        seed=seed,
-        effect_nats=body["effect_nats"],
-        effect_top1=body["effect_top1"],
-        null_nats=array("null_nats"),
-        null_top1=array("null_top1"),
-        axis_nats=array("axis_nats"),
-        sd_nats=body["sd_nats"],
-        entropy_nats=body["entropy_nats"],
-        top1=body["top1"],
-    )
-
-
-def checkpoint_rows(body: Mapping[str, Any], seed: int, *, margin: float, alpha: float) -> list[TestRow]:
-    """The frozen test of one given run."""
-    return _frozen_rows({CHECKPOINT: {seed: body}}, CHECKPOINT, margin=margin, alpha=alpha)
+    return frozen_rows(arms, MAIN, margin=question.margin, alpha=question.alpha)
 
 
 def memory(home: Path, question: Question) -> list[TestRow]:

@@ -43,6 +43,12 @@ def measuring_code() -> str:
     return code(*names, alone=("models.nano_exam_jobs",))
 
 
+@lru_cache(maxsize=1)
+def random_code() -> str:
+    """Fingerprint of what puts a random state into a run."""
+    return code(alone=("models.nano_random_jobs",))
+
+
 @dataclass(frozen=True, kw_only=True)
 class NanoJob:
     """One run to train: all that can change it, and nothing else."""
@@ -55,13 +61,14 @@ class NanoJob:
     until: int | None = None
     begin: NanoJob | None = None
     """Run that it goes on from."""
-    placed: NanoJob | Literal["zero"] | None = None
-    """Run whose state is put in the place of its own then."""
+    placed: NanoJob | Literal["zero", "random"] | None = None
+    """Run whose state is put in the place of its own then, 0, or a random one of the same norm."""
 
     @property
     def config(self) -> dict[str, Any]:
         """All that can change its numbers; how often it is checkpointed cannot."""
         placed = self.placed.key if isinstance(self.placed, NanoJob) else self.placed
+        drawn = {"random_code": random_code()} if placed == "random" else {}
         return {
             "text": digest_fields(self.source),
             "recipe": {**asdict(self.recipe), "checkpoint_every": None},
@@ -71,6 +78,7 @@ class NanoJob:
             "begin": None if self.begin is None else self.begin.key,
             "placed": placed,
             "code": training_code(),
+            **drawn,
         }
 
     @property
@@ -160,13 +168,16 @@ def train_run(home: str, what: str, job: NanoJob, seconds: float, key: str) -> s
         "directory": str(place),
         "until": job.until,
         "begin": None if job.begin is None else str(job.begin.place(Path(home))),
-        "placed": str(placed.place(Path(home))) if isinstance(placed, NanoJob) else placed,
     }
+    called = "models.nano_random_jobs:go_on_random"
+    if placed != "random":
+        called = "models.nano_jobs:train_run"
+        arguments["placed"] = str(placed.place(Path(home))) if isinstance(placed, NanoJob) else placed
     with worker(near=job.source.source) as process:
         progress = Progress(f"train {what}, steps", job.until or job.recipe.steps, every_seconds=20.0)
         progress.start()
         told = process.call(
-            "models.nano_jobs:train_run",
+            called,
             arguments,
             seconds=seconds,
             report=lambda point: progress.reach(int(point["step"])),

@@ -335,7 +335,8 @@ def _about(told: Invented, key: str, started: datetime) -> list[Record]:
 def _decide(store: Store, key: str, look: int, analysis: Mapping[str, str]) -> None:
     """Ask the four gates of the analyses that they read."""
     for place, gate in enumerate(GATES):
-        parameters = {"plan_hash": key, "analysis": analysis[PHASE_OF[gate.name]]}
+        known = {"plan_hash": key, "analysis": analysis[PHASE_OF[gate.name]], "look": look}
+        parameters = {name: value for name, value in known.items() if f"${name}" in gate.sql}
         [evidence] = store.read(gate.sql, parameters).to_dicts()
         ruling = rule_on(gate, evidence, last_look=True)
         store.record(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -38,7 +39,7 @@ from tests.small_nano import (
     frozen_seed,
     record_nano,
 )
-from tests.test_figures import marks
+from tests.test_figures import marks as labelled
 
 TOLD = Invented()
 SHORT = Invented(seeds=(0, 1), second=False, failed={("mem-buf-l32", 1): "not trained: out of memory"})
@@ -46,6 +47,11 @@ ONE_A_REGIME = [f"perturbation/regime_{name}{end}" for name in WINDOWS for end i
 SCATTERS = [f"controls/{name}_delta_scatter" for name in ("no-step-frac", "vanilla-regimes")]
 NAMES = [*nano_figures.STILL, *ONE_A_REGIME, *SCATTERS]
 Rows = Callable[[str], pl.DataFrame]
+
+
+def marks(chart: Any, kind: str) -> list[ElementTree.Element]:
+    """The drawn marks of a kind; labels, by which they are found, are on again."""
+    return labelled(chart.configure_mark(aria=True), kind)
 
 
 @pytest.fixture(scope="module")

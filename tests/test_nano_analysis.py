@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.nano_gates import CONTROLS, GATES, LEVERAGE
+from flows.nano_gates import CONTROLS, GATES
 from lab.gates import judge
 from stats.memory_comparisons import memory_rows
 from stats.rows import TestRow
 from stats.run_comparisons import comparison_rows
 from tasks import nano_analysis
-from tasks.nano_analysis import Question, answers, checkpoint_rows
+from tasks.nano_analysis import Question, answers
+from tasks.nano_frozen_rows import checkpoint_rows
 
+LEVERAGE = GATES[0]
 QUESTION = Question(
     kind="regimes",
     runs={name: {} for name in ("self-analysis", "baseline", "self-analysis-noself", "swap-a")},

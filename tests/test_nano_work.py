@@ -11,10 +11,11 @@ import pytest
 
 from deployments.settings import settings_for
 from flows import nano_work
+from flows.nano_arms import SUITES
 from flows.nano_protocol import CORPUS, FROZEN, MAIN, WINDOWS
 from flows.nano_run import NanoStudy
 from flows.nano_work import NanoWork, RunFailedError
-from flows.nanodesmo import FULL, STUDY, SUITES, Nanodesmo, plan, protocol
+from flows.nanodesmo import FAST, FULL, SMOKE, STUDY, Nanodesmo, plan, protocol
 from flows.run_row import Opened
 from flows.step_work import StepBook
 from lab.errors import UsageError
@@ -127,13 +128,89 @@ def test_each_kind_of_step_names_its_own_code_and_its_data(lab: Lab) -> None:
 def test_every_step_of_every_suite_can_be_made_or_the_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"mem-ema-decay-0.1 of suite memory cannot be with update 'fixed'"):
         settings(tmp_path, update="fixed")
-    for changes in ({"memory": "ema"}, {"memory": "buffer"}, {"update": "gru"}, {"state_dim": 1}):
+    without: dict[str, object] = {"memory_suite": "false"}
+    for changes in (
+        {"memory": "ema", **without},
+        {"memory": "buffer", **without},
+        {"update": "gru"},
+        {"state_dim": 1},
+    ):
         told = protocol(settings(tmp_path, **changes))
         texts = {name: replace(source, sha256="0" * 64) for name, source in told.texts.items()}
-        for suite in ("core", "memory", "controls"):
+        for suite in set(told.suites) - {"generalization"}:
             assert all(replace(told, texts=texts).job(cell).key for cell in told.cells(suite))
     fixed = [one for one in SUITES["controls"] if (one.state or {}).get("update") == "fixed"]
     assert [(one.state or {})["memory"] for one in fixed] == ["none"] * 3
+
+
+def test_memories_are_compared_with_none_so_a_memory_in_every_arm_goes_without_their_suite(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UsageError, match="memory_suite=false"):
+        settings(tmp_path, memory="ema")
+    told = settings(tmp_path, memory="ema", memory_suite="false")
+    assert sorted(protocol(told).suites) == ["controls", "core", "generalization"]
+    assert "memory_matters" not in {gate.name for gate in plan(told).gates}
+
+
+def test_a_second_look_has_more_seeds_and_windows_under_the_same_plan_and_a_part_of_alpha() -> None:
+    first, second = FAST, replace(FAST, look=2)
+    assert plan(first) == plan(second)
+    assert (plan(first).looks, protocol(first).seeds) == ((5, 10), (0, 1, 2, 3, 4))
+    assert protocol(second).seeds == tuple(range(10))
+    assert [protocol(one).placing["occurrences"] for one in (first, second)] == [3, 4]
+    assert protocol(first).level + protocol(second).level == plan(first).alpha
+    assert (plan(SMOKE).looks, protocol(SMOKE).level) == ((2,), 0.05)
+    with pytest.raises(UsageError, match="name the seeds that it adds in more_seeds"):
+        replace(SMOKE, look=2)
+    with pytest.raises(UsageError, match="each once"):
+        replace(FAST, more_seeds=(4, 5))
+
+
+def test_a_run_says_at_which_look_of_its_plan_it_stands(lab: Lab) -> None:
+    lab.study.protocol = replace(lab.study.protocol, plan=plan(FAST), look=2, seeds=tuple(range(10)))
+    standing = lab.study._standing("a")
+    assert (standing.look, standing.look_index, standing.looks_left) == (10, 2, 0)
+    lab.study.protocol = replace(lab.study.protocol, look=1, seeds=tuple(range(5)))
+    standing = lab.study._standing("a")
+    assert (standing.look, standing.look_index, standing.looks_left) == (5, 1, 1)
+
+
+def test_states_put_in_at_half_time_come_from_halves_that_are_there_first(lab: Lab) -> None:
+    told = lab.work.protocol
+    own, other = told.job(("core", "swap-a-half", 0)), told.job(("core", "swap-a-half", 1))
+    stranger = told.job(("core", "swap-a-other-init", 0))
+    assert (stranger.begin, stranger.placed, stranger.seeds) == (own, other, own.seeds)
+    assert told.halves(("core", "swap-a-other-init", 1)) == [
+        ("core", "swap-a-half", 1), ("core", "swap-a-half", 0)
+    ]  # fmt: skip
+    drawn = told.job(("core", "swap-a-random", 0))
+    assert (drawn.begin, drawn.placed, told.halves(("core", "swap-a-random", 0))) == (
+        own, "random", [("core", "swap-a-half", 0)]
+    )  # fmt: skip
+    keys = {told.job(("core", arm, 0)).key for arm in ("swap-a-random", "patch", "swap-a-other-init")}
+    assert len(keys) == 3
+    alone = replace(told, seeds=(0,))
+    assert "swap-a-other-init" not in {arm for _, arm, _ in alone.cells("core")}
+    assert ("core", "swap-a-random", 0) in alone.cells("core")
+
+
+def test_full_asks_for_the_published_windows_and_says_that_two_of_them_abut(lab: Lab) -> None:
+    told = protocol(FULL)
+    assert told.suites["core"][-1].id == "regimes-published"
+    assert "regimes-published" not in {step.id for step in protocol(FAST).suites["core"]}
+    texts = {name: replace(source, sha256="0" * 64) for name, source in told.texts.items()}
+    job = replace(told, texts=texts).job(("core", "regimes-published", 3))
+    assert job.plan.contact
+    strengths = {one.id: (one.strength, one.windows) for one in job.plan.regimes}
+    assert strengths["lr_heatwave"] == (2.0, ((300, 350),))
+    assert strengths["bewilderment"] == (0.5, ((1200, 1400),))
+    assert job.recipe.twin_tail == 0  # with twins
+    assert told.in_contact() == ["self_clamp/0 ends at step 1200, where bewilderment/0 begins"]
+    assert protocol(FAST).in_contact() == []
+    assert plan(FULL).design["published"]["contact"] is True  # type: ignore[index]
+    with pytest.raises(UsageError, match="of a run of 1399"):
+        replace(FULL, steps=1399, more_occurrences=0, occurrences=1)
 
 
 def test_fewer_rotations_than_the_test_takes_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from deployments.settings import settings_for
-from flows.nanodesmo import STUDY, SUITES, nanodesmo, protocol
+from flows.nano_arms import SUITES
+from flows.nanodesmo import STUDY, nanodesmo, protocol
 from lab.errors import UsageError
 from tests.ladder_command import ask, ladder, shared_server, start, work_done
 from tests.nano_told import SMALL, regimes
