@@ -15,7 +15,6 @@ from typing import Any
 from deployments import terminal
 from deployments.settings import settings_for
 from deployments.temporary_server import TemporaryServer
-from flows import disparity_import, entropy_import, mechanism_import
 from flows.nano_work import RunFailedError
 from flows.registry import find_study, studies
 from lab import fresh, runs
@@ -191,6 +190,8 @@ DECIDED = "SELECT DISTINCT study FROM decision ORDER BY study"
 
 def _tree(name: str) -> tuple[str, tuple[Gate, ...]]:
     """Name and gates of a study, or of imported results, which come by `ladder import` and not by a run."""
+    from flows import disparity_import, entropy_import, mechanism_import  # a run needs none of them
+
     for imported in (entropy_import, disparity_import, mechanism_import):
         if name.replace("-", "_") == imported.NAME:
             return imported.NAME, imported.GATES

@@ -22,6 +22,7 @@ from flows.night_routes import follow, follow_failure, mark_launched
 from flows.night_told import said
 from flows.registry import find_study, studies
 from flows.run_row import publish
+from lab.cleaning import delete, old_sources
 from lab.clock import elapsed
 from lab.errors import UsageError, unknown
 from lab.machine import cpu_name
@@ -320,6 +321,7 @@ class Night:
         try:
             self.book.store.read("SELECT 1", wait_seconds=STORE_PATIENCE_SECONDS)
             publish(self.home)
+            delete(old_sources(self.book.store, self.home))
             began = elapsed()
             is_shown = state != "failed"  # on the night's page, if the server is not what failed
             (reporting.write if is_shown else reporting.write.fn)(str(self.home))
