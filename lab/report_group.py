@@ -94,6 +94,8 @@ class Group:
         if (gate, look) in self.verdicts:
             keys = {**self.parameters, "family": gate, "look": look}
             asked.append(queries.written_in(queries.VERDICT_ROW, keys))
+        else:
+            asked.append(queries.written_in(queries.LOOK, {"id": str(decision["decision_id"])}))
         return asked
 
     @property

@@ -141,10 +141,10 @@ def look(asked: Callable[[str], Asked]) -> str:
     many = asked(nano.LOOKS).frame["looks"].explode().to_list() if plans else []
     if len(many) < 2 or spent is None:
         return ""
-    alpha = number(plans[0]["alpha"], 2)
+    alpha = text(plans[0]["alpha"])
     return (
         f" The plan has looks at {' and '.join(number(one) for one in many)} seeds; this one, of "
-        f"{number(seeds)}, is judged at level {number(spent, 3)} of {alpha} over both, and its intervals "
+        f"{number(seeds)}, is judged at level {text(spent)} of {alpha} over both, and its intervals "
         "are at that level. The second look is taken where a gate asks for it."
     )
 

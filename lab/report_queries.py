@@ -41,6 +41,8 @@ ORDER BY family, look
 
 VERDICT_ROW = VERDICT_ROWS.replace("ORDER BY family, look", "  AND family = $family AND look = $look")
 
+LOOK = "SELECT look, decided_at FROM decision WHERE decision_id = $id"
+
 EFFECTS = """
 SELECT family, role,
        CASE WHEN starts_with(family, $family || ' ')

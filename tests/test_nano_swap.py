@@ -10,6 +10,7 @@ import torch
 
 from models.nano_corpus import NanoCorpus, character_corpus
 from models.nano_measures import mean_nats
+from models.nano_random_jobs import random_like
 from models.nano_recipe import GptShape, NanoRecipe, StateSpec
 from models.nano_run import HELD_OUT_BATCH, NanoRun
 from models.nano_sensitivity import feature_names, input_sensitivity
@@ -84,6 +85,15 @@ def test_other_states_give_the_loss_of_what_they_inject() -> None:
     assert len(set(found.values())) == 7
     assert swap_losses(run, foreign=own, other_init=own, seed=0, draws=3)["random"] == found["random"]
     assert swap_losses(run, foreign=own, other_init=own, seed=1, draws=3)["random"] != found["random"]
+
+
+def test_a_random_state_has_the_norm_of_the_own_one_and_another_way_a_seed() -> None:
+    own = state_of(run_with()).s.clone()
+    first, again, other = random_like(own, 0), random_like(own, 0), random_like(own, 1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert [float(s.norm()) for s in (first, other)] == pytest.approx([float(own.norm())] * 2)
+    assert abs(float(torch.cosine_similarity(first, own, dim=0))) < 0.99
 
 
 def test_states_that_cannot_be_swapped_are_refused() -> None:

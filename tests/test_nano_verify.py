@@ -10,7 +10,9 @@ import pytest
 
 from deployments.verify_cli import verify as verify_command
 from lab import nano_verify
+from lab import report_queries_nano as nano
 from lab.records import PlanStepRow, StepRow, TestResultRow
+from lab.report_group import Asked, ask, read_groups
 from lab.store import Store
 from tests.small_nano import START, Invented, record_nano
 
@@ -82,3 +84,22 @@ def test_a_comparison_without_a_number_is_not_well(tmp_path: Path) -> None:
     assert not found["memory comparison"].ok
     assert found["memory comparison"].said.startswith("INVALID, 0 of 3 comparisons have a number (")
     assert found["controls comparison"].ok
+
+
+def test_a_suite_that_was_left_out_with_a_reason_is_well(tmp_path: Path) -> None:
+    lab = Store(tmp_path)
+    key = record_nano(lab, TOLD)
+    step = lab.read("SELECT * FROM step WHERE step_id = $id", {"id": f"analyse-memory-{key}"}).to_dicts()[0]
+    skip = StepRow(**step | {"step_id": "skip-memory", "experiment": "memory", "arm": None,
+                             "reason": "left out; --set memory_suite=true asks it"})  # fmt: skip
+    lab.record([skip, PlanStepRow(plan_hash=key, step_id=skip.step_id)])
+    [group] = [one for one in read_groups(lab) if one.study == "nanodesmo"]
+
+    def asked(query: str) -> Asked:
+        found = ask(lab, query, group.parameters)
+        return replace(found, frame=found.frame.clear()) if query == nano.MEMORY else found
+
+    check = nano_verify._comparison(asked, "memory", "memory_matters", nano.MEMORY)
+    assert (check.ok, check.said) == (True, "skipped: left out; --set memory_suite=true asks it")
+    still = nano_verify._comparison(asked, "controls", "beats_controls", nano.CONTROLS)
+    assert "comparisons have a number" in still.said

@@ -122,6 +122,30 @@ def test_going_on_with_the_own_state_is_the_undisturbed_run_to_the_bit(small: Pa
     assert (row["first"], row["last"], row["n"]) == (0.5, pytest.approx(63 / 64), 32)
 
 
+def test_training_goes_on_from_zero_random_foreign_and_strange_states_and_each_is_compared(
+    small: Path,
+) -> None:
+    rows = ask(
+        "SELECT contrast, n, estimate FROM test WHERE family = 'swap' AND hypothesis = 'continued' "
+        "AND role = 'secondary' ORDER BY contrast",
+        home=small,
+    )
+    assert [row["contrast"] for row in rows] == [
+        "patch-swap-a", "swap-a-other-init-swap-a", "swap-a-random-swap-a", "swap-a-swapped-swap-a",
+        "swap-b-swapped-swap-b",
+    ]  # fmt: skip
+    assert all(row["n"] == 2 and row["estimate"] is not None for row in rows)
+    runs = ask(RUNS, home=small)
+    arms = ("swap-a", "patch", "swap-a-random", "swap-a-swapped", "swap-a-other-init")
+    assert len({row["sha256"] for row in runs if row["arm"] in arms and row["seed"] == 0}) == len(arms)
+    steps = ask(
+        "SELECT DISTINCT min(step_frac) AS first, count(*) AS n FROM reaction JOIN step USING (step_id) "
+        "WHERE arm IN ('swap-a-random', 'swap-a-other-init') GROUP BY step_id",
+        home=small,
+    )
+    assert steps == [{"first": 0.5, "n": 32}]  # step_frac goes on in every arm
+
+
 def test_a_buffer_that_was_never_full_has_no_say_and_says_so(small: Path) -> None:
     rows = ask(
         "SELECT contrast, role, reason FROM test WHERE family = 'memory' AND metric = 'valid_loss_nats' "

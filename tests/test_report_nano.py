@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from lab import nano_verify, report_nano, report_nano_parts
@@ -182,6 +183,33 @@ def test_the_second_text_has_its_own_numbers(page: Page) -> None:
     assert "self-analysisseed 00.1750.005" in said
     first = part(page, "Does the state move predictions", "Do regimes leave")
     assert "self-analysisseed 00.3500.005" in first
+
+
+def test_lags_probes_composites_and_alarms_of_the_second_text_are_a_table(lab: Store, page: Page) -> None:
+    [group] = [one for one in read_groups(lab) if is_newest(lab, one)]
+    rows = ask(lab, nano.SECOND_STATE, group.parameters).rows
+    of = {row["what"]: row for row in rows}
+    lag = of["state effect with loss_nats, strongest at lag 2"]
+    assert (lag["estimate"], lag["low"], lag["note"]) == (0.5, None, "1 of 7 lags differ from 0")
+    probe = of["linear probe of entropy_nats"]
+    assert (probe["estimate"], probe["note"]) == (0.6, "shifted targets -0.1")
+    assert {"valence inside bewilderment − before", "alarm on loss_nats, precision"} <= set(of)
+    assert len(rows) == 2 + 3 + 2 * 2 + 2 * 2
+    assert "State on the second text: lags, probes, composite, alarms" in page.text
+
+
+def test_a_plan_of_two_looks_says_which_one_this_is_and_at_what_level() -> None:
+    frozen = [{"hypothesis": "excess", "alpha": 0.025, "n": 10}]
+    looks = [{"looks": [5, 10], "alpha": 0.05}]
+
+    def asked(query: str) -> Asked:
+        rows = looks if query == nano.LOOKS else frozen
+        return Asked(frame=pl.DataFrame(rows), sql=query)
+
+    said = report_nano_parts.look(asked)
+    assert "looks at 5 and 10 seeds; this one, of 10, is judged at level 0.025 of 0.05 over both" in said
+    looks[0]["looks"] = [2]
+    assert report_nano_parts.look(asked) == ""
 
 
 def test_every_run_has_its_loss_and_speed(page: Page) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from lab.report import write_report
+from lab.report_group import read_groups
 from lab.store import Store
 from tests.night_rows import NIGHT, QUEUED
 from tests.small_mechanism import record_mechanism
@@ -130,6 +131,16 @@ def test_each_number_of_a_sentence_is_recomputed_by_the_sql_beside_it(study: str
     lab = Store(tmp_path)
     record(lab)
     assert check(lab, write_report(lab, tmp_path / "report.html")) >= least
+
+
+def test_a_decision_without_a_row_of_its_family_prints_where_its_look_is_from(tmp_path: Path) -> None:
+    lab = Store(tmp_path)
+    record_quantisation(lab)
+    [group] = read_groups(lab)
+    for step in group.standing:
+        assert (str(step["gate"]), int(str(step["look"]))) not in group.verdicts
+        *_, last = group.queries(step)
+        assert lab.sql(last).frame["look"].to_list() == [step["look"]]
 
 
 @pytest.mark.parametrize(
