@@ -1,7 +1,8 @@
 """What a night costs beside its steps, and a warm one against a cold one: `python -m benchmarks.night`.
 
 A night of the given studies (two small ones unless named, `all` for every one) runs at `smoke` twice in a new
-home, or once more in the home of `--home`. Time in tasks is when at least one task of a run was at work; in
+home, or once more in the home of `--home`, whose first night stands for the cold one, without the command's
+start. Time in tasks is when at least one task of a run was at work; in
 steps, without those that record rows or ask gates; writing the report is a step too. The rest of the wall
 time, from the command to its end, is what Prefect, processes and server take: bare functions would need none
 of it. The goals: a rest of at most 5 % of a cold night, and a warm night of at most 10 % of a cold one.
@@ -20,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from benchmarks.table import promised
 
 STUDIES = ("nanodesmo", "direct_injection")
 NOT_STEPS = ("record", "gate", "decide")
@@ -60,12 +63,24 @@ def night(home: Path, studies: Sequence[str]) -> Night:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wall = time.time() - began
-    spans = tasks_since(home, began)
-    steps = [span for name, *span in spans if not name.startswith(NOT_STEPS)]
-    return Night(
-        wall=wall, in_tasks=union([(a, b) for _, a, b in spans]), in_steps=union([(a, b) for a, b in steps])
-    )
+    return timed(home, began, time.time())
+
+
+def recorded(home: Path) -> Night:
+    """The first night of a home, from its flow's start to its end."""
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        [(first, last)] = database.execute(
+            "SELECT run.start_time, run.end_time FROM flow_run AS run JOIN flow ON flow.id = run.flow_id "
+            "WHERE flow.name = 'overnight' ORDER BY run.start_time LIMIT 1"
+        ).fetchall()
+    return timed(home, seconds(first), seconds(last))
+
+
+def timed(home: Path, began: float, ended: float) -> Night:
+    """What a night took between two moments."""
+    spans = [(name, a, b) for name, a, b in tasks_since(home, began) if b <= ended]
+    steps = [(a, b) for name, a, b in spans if not name.startswith(NOT_STEPS)]
+    return Night(wall=ended - began, in_tasks=union([(a, b) for _, a, b in spans]), in_steps=union(steps))
 
 
 def tasks_since(home: Path, began: float) -> list[tuple[str, float, float]]:
@@ -95,19 +110,20 @@ def show(name: str, found: Night) -> None:
 def main() -> None:
     """Run one or two nights and print what they took."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("studies", nargs="*", default=STUDIES, help="names, or all")
+    parser.add_argument("studies", nargs="*", help="names, or all")
     parser.add_argument("--home", type=Path, help="a home whose night is over: only the warm night runs")
     asked = parser.parse_args()
+    studies = asked.studies or (["all"] if asked.home else STUDIES)
     with tempfile.TemporaryDirectory() as folder:
         home = asked.home or Path(folder)
-        if asked.home is None:
-            cold = night(home, asked.studies)
-            show("cold", cold)
-            print(f"goal of the rest, cold: at most {GOAL_REST:.0%}")
-        warm = night(home, asked.studies)
+        cold = recorded(home) if asked.home else night(home, studies)
+        show("cold", cold)
+        warm = night(home, studies)
         show("warm", warm)
-        if asked.home is None:
-            print(f"warm / cold {warm.wall / cold.wall:.3f}; goal at most {GOAL_WARM:g}")
+    which = "all studies" if list(studies) == ["all"] else ", ".join(studies)
+    rest = 1.0 - cold.in_tasks / cold.wall
+    promised(f"night of {which}: beside its tasks", "the whole cold night", [rest], most=GOAL_REST)
+    promised("warm night", "the same night cold", [warm.wall / cold.wall], most=GOAL_WARM)
 
 
 if __name__ == "__main__":

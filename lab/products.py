@@ -34,8 +34,8 @@ class Products:
         ValueError
             A key that is no single name, so that no product lies outside of the home.
         """
-        if re.fullmatch(r"[A-Za-z0-9_-]+", key) is None:
-            raise ValueError(f"product key {key!r}; allowed: letters, digits, _ and -")
+        if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", key) is None:
+            raise ValueError(f"product key {key!r}; allowed: letters, digits, _ and -, inside also .")
         return self.home / "cache" / self.kind / key[:2] / f"{key}.json"
 
     def read(self, key: str) -> Any:

@@ -259,7 +259,7 @@ def test_the_store_and_the_report_hold_both_files(imported: tuple[Path, str]) ->
         for arm, values in (("probe", PROBE), ("per_layer", PLACED), ("per_layer_shuffled", SHUFFLED))
         for seed, value in enumerate(values, start=1)
     }
-    page = glance(read_groups(store))
+    page = glance(store, read_groups(store))
     assert page.count("mechanism_import, look 3") == 2
     assert "at 112.5% of the cost" in page
 
