@@ -46,7 +46,7 @@ def hwang_shih_decani(fraction: float, *, alpha: float = 0.05, gamma: float = -4
         raise ValueError(f"information fraction {fraction}; must lie in [0, 1]")
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha = {alpha}; must lie between 0 and 1")
-    if gamma == 0.0:
+    if abs(gamma) < 1e-12:  # its limit; smaller ones leave no digits
         return alpha * fraction
     return alpha * math.expm1(-gamma * fraction) / math.expm1(-gamma)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.environment import answers
+from lab.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lab", "models", "stats", "tasks", "flows", "deployments")
@@ -122,10 +123,8 @@ def ladder(
 
 
 def ask(query: str, *, home: Path) -> list[dict[str, Any]]:
-    """Rows of a query, through `ladder sql`."""
-    done = ladder("sql", query, "--format", "json", home=home)
-    assert done.returncode == 0, done.stderr
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    """Rows of a query as `ladder sql --format json` prints them, without a process of its own (0.7 CPU s)."""
+    rows: list[dict[str, Any]] = json.loads(Store(home).sql(query).frame.write_json())
     return rows
 
 

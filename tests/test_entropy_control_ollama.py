@@ -70,6 +70,7 @@ def test_a_server_that_follows_the_seed_is_detected_with_a_load_before_every_col
     assert short <= 1000
 
 
+@pytest.mark.slow
 def test_a_server_that_draws_its_own_seeds_is_invalid_and_the_reason_says_the_rate(store: Store) -> None:
     last = decided(lambda number: Fault(kind="text", message=words(str(number))))
     assert (last["verdict"], last["next"]) == ("INVALID", "direct_injection")
@@ -77,6 +78,7 @@ def test_a_server_that_draws_its_own_seeds_is_invalid_and_the_reason_says_the_ra
     assert "same_seed_identity: 0.0%, surely under 99%" in last["sentence"]
 
 
+@pytest.mark.slow
 def test_a_server_with_one_text_for_every_seed_never_shows_that_text_follows_the_value(store: Store) -> None:
     last = decided(always(Fault(kind="text", message=words("always"))))
     assert (last["verdict"], last["next"]) == ("INCONCLUSIVE", "direct_injection")
@@ -122,6 +124,7 @@ def test_error_texts_agree_with_nothing_and_too_many_void_the_experiment(store: 
     assert store.read(missing).item() > 0.3
 
 
+@pytest.mark.slow
 def test_the_second_look_only_adds_repeats_and_comes_when_pairs_are_too_few(store: Store) -> None:
     with OllamaServer() as server:
         decisions = entropy_control(replace(small(server), required_pairs=60))["decisions"]

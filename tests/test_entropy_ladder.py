@@ -102,6 +102,7 @@ def test_rungs_are_climbed_one_a_run_or_all_in_order_and_compared_after_correcti
     }
 
 
+@pytest.mark.slow
 def test_a_part_whose_rungs_are_all_skipped_takes_the_next_one(store: Store) -> None:
     with OllamaServer([model for model in LADDER if model.name == MODELS[1]]) as server:
         result = run(replace(small(server.url), climb_to=1))
@@ -135,6 +136,7 @@ def test_a_planted_effect_is_confirmed_by_fresh_texts_from_tapes_of_their_own(st
     )  # beside the screen, not in its place
 
 
+@pytest.mark.slow
 def test_an_effect_of_the_screen_that_fresh_texts_lack_is_not_confirmed(store: Store) -> None:
     with OllamaServer() as server:
         ladder = fading(replace(small(server.url, models=MODELS[:1]), looks=(6,)))
@@ -179,6 +181,7 @@ def test_two_equivalent_rungs_in_a_row_end_the_ladder(store: Store) -> None:
     assert all("two rungs in a row" in reason for _, reason in left_out)
 
 
+@pytest.mark.slow
 def test_a_skipped_rung_parts_two_equivalent_ones(store: Store) -> None:
     def wide(place: int, given: Protocol) -> Protocol:
         return replace(given, plan=replace(given.plan, margin=3.0))

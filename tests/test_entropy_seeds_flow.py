@@ -109,6 +109,7 @@ def test_a_stored_decision_is_computed_again_from_its_evidence(home: Path) -> No
     assert f"Computed again: {row['verdict']}, the same" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_changed_setting_of_the_plan_is_exploratory_and_named(home: Path) -> None:
     done = ladder(*RUN, "--set", "alpha=0.01", home=home)
     assert done.returncode in (0, 3), done.stderr
@@ -125,6 +126,7 @@ def test_a_changed_setting_of_the_plan_is_exploratory_and_named(home: Path) -> N
     assert ask(mine, home=home) == [{"exploratory": True}]  # the texts were there before the plan
 
 
+@pytest.mark.slow
 def test_a_damaged_text_and_a_damaged_analysis_are_made_again(home: Path) -> None:
     decided = ask(DECISIONS, home=home)
     for kind in ("generation", "analysis"):

@@ -76,6 +76,7 @@ def test_each_fault_is_a_row_with_its_name_and_the_run_goes_on(store: Store) -> 
     ]
 
 
+@pytest.mark.slow
 def test_what_may_succeed_later_is_asked_again_and_what_cannot_is_not(store: Store) -> None:
     faults = [*[Fault(kind="status")] * 3, Fault(kind="empty")]
     with OllamaServer(faults=lambda number: faults[number] if number < len(faults) else None) as server:
@@ -144,6 +145,7 @@ def test_conversations_go_through_the_chat_interface_stage_by_stage(store: Store
     assert {role for _, role in store.read(compared).rows()} <= {"secondary", "equivalence", "diagnostic"}
 
 
+@pytest.mark.slow
 def test_a_failed_turn_closes_its_conversation_until_it_can_be_asked_again(store: Store) -> None:
     def fault(number: int) -> Fault | None:
         return Fault(kind="status") if number in failing else None
@@ -166,6 +168,7 @@ def test_a_failed_turn_closes_its_conversation_until_it_can_be_asked_again(store
     assert store.read("SELECT count(*) FROM generation WHERE turn > 0").item() == turns
 
 
+@pytest.mark.slow
 def test_a_thinking_model_is_measured_with_its_reasoning_and_without(store: Store) -> None:
     with OllamaServer() as server:
         entropy_seeds(small(server, think=None, looks=(2,)))

@@ -98,6 +98,7 @@ def test_a_studys_own_training_goes_and_a_model_of_several_studies_stays(tmp_pat
         assert directory(tmp_path, "nano_run", "key").exists()
 
 
+@pytest.mark.slow
 def test_a_study_done_anew_makes_every_text_again_and_leaves_the_same_rows(home: Path) -> None:
     before, decided = ask(COUNTS, home=home), ask(DECISIONS, home=home)
     done = ladder(*RUN, "--fresh", "--json", home=home)

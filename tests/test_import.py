@@ -343,6 +343,7 @@ def test_gates_show_the_reasons_and_a_decision_can_be_computed_again(
     assert (why.returncode, "INVALID" in why.stdout) == (0, True), why.stderr
 
 
+@pytest.mark.slow
 def test_import_and_gates_in_one_line_of_a_shell(
     imported: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

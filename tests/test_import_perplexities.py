@@ -151,6 +151,7 @@ def test_the_page_has_80_columns_and_says_what_the_ratio_hides(
     assert all(word not in page for word in ("nan", "inf,", " inf ", "None"))
 
 
+@pytest.mark.slow
 def test_a_second_import_computes_nothing_and_adds_no_rows(
     imported: tuple[Path, dict[str, dict[str, Any]], str], written: dict[str, Path], tmp_path: Path
 ) -> None:

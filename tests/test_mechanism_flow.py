@@ -113,6 +113,7 @@ def few(small: Path) -> Path:
     return small / "few"
 
 
+@pytest.mark.slow
 def test_another_store_one_process_and_other_threads_give_the_same_numbers(small: Path, few: Path) -> None:
     whole = {tuple(row.values()) for row in ask(ANSWERS, home=small / "home")}
     part = {tuple(row.values()) for row in ask(ANSWERS, home=few)}
@@ -137,12 +138,14 @@ def test_an_undertrained_probe_gets_twice_the_steps_once(small: Path, home: Path
     assert ask(steps, home=home) == [{"steps": 24}]
 
 
+@pytest.mark.slow
 def test_a_policy_that_places_nothing_has_degenerate_controls(small: Path, home: Path) -> None:
     done = ladder(*again(small, probe_rank=1), home=home)  # every rank is 1
     assert done.returncode == 3, done.stderr
     assert "all 28 modules rank 1" in done.stdout.replace("\n", " ").replace("  ", "")
 
 
+@pytest.mark.slow
 def test_an_arm_over_its_limit_is_a_row_with_its_reason(small: Path, home: Path) -> None:
     done = ladder(*again(small, timeout_minutes=0.0005, steps=13), home=home)
     assert done.returncode == 3, done.stderr

@@ -176,6 +176,7 @@ def test_a_second_run_trains_nothing_and_changes_no_number(home: Path) -> None:
     assert ask(RUNS, home=home) == runs
 
 
+@pytest.mark.slow
 def test_a_phase_runs_alone_with_what_it_needs(tmp_path: Path) -> None:
     home = tmp_path / "home"
     done = ladder(*settings(tmp_path), "--only", "frozen_core", home=home)
@@ -191,6 +192,7 @@ def test_a_phase_runs_alone_with_what_it_needs(tmp_path: Path) -> None:
     assert ask("SELECT count(*) AS n FROM decision", home=home) == [{"n": 0}]
 
 
+@pytest.mark.slow
 def test_a_given_checkpoint_is_tested_apart_from_the_plan_and_one_of_another_text_is_refused(
     home: Path, tmp_path: Path
 ) -> None:
@@ -261,6 +263,7 @@ def test_a_text_too_short_for_its_windows_and_an_absent_one_are_bad_input(tmp_pa
     assert "no store" in ladder("sql", "SELECT 1", home=tmp_path / "home").stderr  # nothing was begun
 
 
+@pytest.mark.slow
 def test_a_text_with_too_few_held_out_windows_is_refused_where_it_is_tested_frozen(tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("some text of which a tenth is held out: " * 300)  # 12,000 characters, 75 windows
@@ -304,6 +307,7 @@ def test_the_manifest_has_config_code_data_and_outputs_of_every_kind_of_step(sma
         assert hashlib.sha256((small / one["path"]).read_bytes()).hexdigest() == one["sha256"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_a_row_with_its_log_and_the_gates_are_invalid(tmp_path: Path) -> None:
     home = tmp_path / "home"
     done = ladder(*settings(tmp_path, learning_rate="1e30"), home=home)

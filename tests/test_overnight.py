@@ -83,9 +83,12 @@ def test_a_night_takes_up_what_an_earlier_one_left_and_proposes_what_its_gates_n
     assert proposed
     assert all(row["state"] == "proposed" and row["profile"] != "smoke" for row in proposed)
     gates = ask(
-        "SELECT decision_id FROM decision WHERE next = 'nanodesmo' AND next_parameters <> '{}'", home=whole
+        "SELECT decision_id, next_parameters FROM decision "
+        "WHERE next = 'nanodesmo' AND next_parameters <> '{}'",
+        home=whole,
     )
-    assert {row["decision_id"] for row in proposed} == {row["decision_id"] for row in gates}
+    assert len(proposed) == len({row["next_parameters"] for row in gates})  # two gates, one wish, one run
+    assert {row["decision_id"] for row in proposed} <= {row["decision_id"] for row in gates}
     [first] = [row for row in ask(NIGHTS, home=whole) if row["night_id"] != "earlier"]
     assert (first["state"], first["continues"]) == ("completed", "earlier")
     assert (whole / "report.html").stat().st_size > 10_000
@@ -109,6 +112,7 @@ def test_a_second_night_learns_from_the_first_how_long_it_takes(whole: Path) -> 
     assert found.seconds == pytest.approx(rows[0]["seconds"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_stopped_and_a_killed_night_are_gone_on_with_and_end_as_if_nothing_had_been(
     whole: Path, tmp_path: Path
 ) -> None:
@@ -128,7 +132,6 @@ def test_a_stopped_and_a_killed_night_are_gone_on_with_and_end_as_if_nothing_had
     notes = {row["study"]: row["note"] for row in ask(QUEUE, home=home) if row["note"]}
     assert notes["mechanism"].startswith("needs about ")  # what waited says why it was not run
     kept = runs_kept(home)
-    assert kept > 0
     [row] = [row for row in ask(QUEUE, home=home) if row["attempt"] == 1]
     assert row["state"] == "left"
     assert [run["state"] for run in ask("SELECT state FROM run", home=home)] == ["cancelled"]
@@ -169,6 +172,7 @@ def test_a_run_that_ended_after_its_night_was_killed_is_not_run_again(tmp_path: 
     assert ask("SELECT count(*) AS n FROM run", home=home) == [{"n": 0}]
 
 
+@pytest.mark.slow
 def test_a_server_restarted_in_the_middle_of_a_night_is_waited_for(whole: Path, tmp_path: Path) -> None:
     home = left_by_a_night(tmp_path / "home", asked(tmp_path))
     port = free_port()

@@ -177,6 +177,7 @@ def test_a_shortcut_above_chance_stops_the_study(home: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_heads_that_exceed_their_limit_make_every_contrast_invalid_and_nothing_is_lost(home: Path) -> None:
     before = ask("SELECT count(*) AS n FROM retrieval", home=home)
     done = ladder(*settings(steps=61, timeout_minutes=0.0002), home=home)
@@ -191,6 +192,7 @@ def test_heads_that_exceed_their_limit_make_every_contrast_invalid_and_nothing_i
     assert ask("SELECT count(*) AS n FROM retrieval", home=home) == before
 
 
+@pytest.mark.slow
 def test_own_files_are_asked_in_place_of_the_worlds(home: Path, tmp_path: Path) -> None:
     other = world(WorldSpec(**WORLD))
     folder = tmp_path / "own"
@@ -216,6 +218,7 @@ def test_own_files_are_asked_in_place_of_the_worlds(home: Path, tmp_path: Path) 
     assert "retrieval.jsonl, line 1" in broken.stderr
 
 
+@pytest.mark.slow
 def test_a_capsule_holds_one_head_with_all_that_judges_it(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "capsule"
     done = ladder(

@@ -153,6 +153,7 @@ def test_down_ends_a_run_whose_worker_was_killed(lab: Lab) -> None:
     assert "CRASHED" in states_of_runs(lab)
 
 
+@pytest.mark.slow
 def test_after_a_power_cut_up_starts_again_and_settles_what_was_running(lab: Lab) -> None:
     found = start_long_run(lab)
     for process in processes.marked(found.mark):
@@ -166,6 +167,7 @@ def test_after_a_power_cut_up_starts_again_and_settles_what_was_running(lab: Lab
     assert any("is now marked as crashed: its process ended" in line for line in lab.said)
 
 
+@pytest.mark.slow
 def test_what_was_due_while_the_server_was_down_is_not_caught_up_on(lab: Lab) -> None:
     found = lab.up()
     tomorrow = datetime.now(UTC) + timedelta(days=1)

@@ -163,6 +163,7 @@ def test_a_cancelled_run_ends_within_30_s_with_its_trainings_and_goes_on_when_ru
     assert cancel(lab, again) < ENDED_SECONDS
 
 
+@pytest.mark.slow
 def test_a_cancelled_night_ends_its_run_too_and_leaves_it_to_the_next(lab: Lab) -> None:
     found = lab.up()
     night = begin(lab, NIGHT, budget="1h", profile="fast", studies=["nanodesmo"], climb=False)
