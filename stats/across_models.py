@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 from stats.layout import Undefined
 from stats.meta_analysis import MetaResult, meta_regression, random_effects
@@ -106,7 +107,7 @@ def p_over_looks(
     def excess(extra: float) -> float:
         return nominal_levels((*spent[:-1], before + extra), fractions, groups - 1)[-1] - p
 
-    extra: float = optimize.brentq(excess, 1e-3 * p, spent[-1] - before, xtol=1e-12, rtol=1e-9)
+    extra: float = scipy.optimize.brentq(excess, 1e-3 * p, spent[-1] - before, xtol=1e-12, rtol=1e-9)
     return before + extra
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from stats.over_seeds import mean_over_seeds, seeds_by_t
 from stats.paired_seeds import PairedT, detectable, paired_t
@@ -240,7 +240,7 @@ def _fisher(
     p: Sequence[float], bare: TestRow, *, hypothesis: str = "combined", of: str = "the injection"
 ) -> TestRow:
     """chi^2 = -2 sum ln p on 2 S degrees of freedom."""
-    statistic, combined = stats.combine_pvalues(p, method="fisher")
+    statistic, combined = scipy.stats.combine_pvalues(p, method="fisher")
     return replace(
         bare,
         hypothesis=hypothesis,

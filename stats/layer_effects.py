@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats as scipy_stats
+import scipy
 
 from stats.aligned_bootstrap import Resampled, interval_row, intervals
 from stats.disparity import PRIMARY, Aligned
@@ -178,8 +178,8 @@ def _correlation_row(
     row = replace(row, method="Spearman over blocks", n=len(diagnostic))
     if len(diagnostic) < 3 or np.ptp(diagnostic) == 0.0 or (np.ptp(r, axis=1) == 0.0).any():
         return replace(row, reason=f"{len(diagnostic)} blocks, or all equal: no rank correlation")
-    x = scipy_stats.rankdata(diagnostic)
-    y = scipy_stats.rankdata(r, axis=1)
+    x = scipy.stats.rankdata(diagnostic)
+    y = scipy.stats.rankdata(r, axis=1)
     x, y = x - x.mean(), y - y.mean(axis=1, keepdims=True)
     rho = (y @ x) / np.sqrt((x @ x) * (y**2).sum(axis=1))
     found = intervals(rho[:, None], drawn, bare.alpha or 0.05)[0]

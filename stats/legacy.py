@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as scipy_stats
+import scipy
 
 from stats.arrangements import within_cell_sd
 from stats.contrasts import omnibus
@@ -225,7 +225,7 @@ def _paired_t_row(pair: Pair, alpha: float) -> TestRow:
     if error <= 1e-12 * float(np.abs(pair.means).max()):
         return replace(row, reason="the prompts' differences do not vary")
     mean, df = float(d.mean()), len(d) - 1
-    half = float(scipy_stats.t.isf(alpha / 2, df)) * error
+    half = float(scipy.stats.t.isf(alpha / 2, df)) * error
     return replace(
         row,
         estimate=mean,
@@ -235,7 +235,7 @@ def _paired_t_row(pair: Pair, alpha: float) -> TestRow:
         statistic=mean / error,
         df1=1.0,
         df2=float(df),
-        p=float(2 * scipy_stats.t.sf(abs(mean) / error, df)),
+        p=float(2 * scipy.stats.t.sf(abs(mean) / error, df)),
         alpha=alpha,
         reason=None,
     )
@@ -248,8 +248,8 @@ def _wilcoxon_row(pair: Pair) -> TestRow:
     moved = d[d != 0]
     if not len(moved):
         return replace(row, reason="no prompt whose two means differ")
-    ranks = scipy_stats.rankdata(np.abs(moved))
-    found = scipy_stats.wilcoxon(d)
+    ranks = scipy.stats.rankdata(np.abs(moved))
+    found = scipy.stats.wilcoxon(d)
     positive = float(ranks[moved > 0].sum())
     return replace(row, estimate=positive, statistic=positive, p=float(found.pvalue), reason=None)
 

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 from stats.layout import Undefined
 from stats.rows import FloatArray
@@ -213,5 +214,5 @@ def _reml_tau2(y: FloatArray, v: FloatArray, X: FloatArray) -> float:
     low, high = grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)]
     if _score(low, y, v, X) >= 0.0 or _score(high, y, v, X) <= 0.0:
         return float(grid[best])
-    root: float = optimize.brentq(_score, low, high, args=(y, v, X), xtol=1e-16, rtol=1e-13)
+    root: float = scipy.optimize.brentq(_score, low, high, args=(y, v, X), xtol=1e-16, rtol=1e-13)
     return root

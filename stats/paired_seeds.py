@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+import scipy
+from scipy import special
 
 from stats.aligned_bootstrap import Interval
 from stats.power import chance_null_equivalent, minimum_detectable_effect
@@ -100,7 +101,7 @@ def paired_t(treatment: FloatArray, control: FloatArray, *, alpha: float = 0.05)
     mean = float(d.mean())
     sd = float(d.std(ddof=1)) if n > 1 else None
     reason = "1 seed; an interval over seeds needs two or more" if sd is None else None
-    if sd is not None and np.ptp(d) <= SAME * max(float(np.abs(y).max()), float(np.abs(x).max())):
+    if sd == 0.0 or (sd and np.ptp(d) <= SAME * max(float(np.abs(y).max()), float(np.abs(x).max()))):
         sd, reason = 0.0, f"the differences of {n} seeds do not vary"
     if sd is None or reason is not None:
         return PairedT(
@@ -168,7 +169,7 @@ def within_seed_rank(treatment: FloatArray, controls: Sequence[FloatArray] | Flo
         values = np.append(np.asarray(others, dtype=np.float64), own)
         if len(values) < 2 or not np.isfinite(values).all():
             raise ValueError(f"{values.tolist()}; a seed needs finite values and one control or more")
-        twice = np.rint(2.0 * stats.rankdata(values)).astype(np.int64)  # mid-ranks are halves
+        twice = np.rint(2.0 * scipy.stats.rankdata(values)).astype(np.int64)  # mid-ranks are halves
         ranks.append(float(twice[-1]) / 2.0)
         share += (ranks[-1] - 1.0) / (len(values) - 1)
         ways = np.convolve(ways, np.bincount(twice))

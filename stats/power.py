@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy
+from scipy import special
 
 from stats.rows import FloatArray
 from stats.studentized_range import range_sf, scale_grid, studentized_range_isf
@@ -140,7 +141,7 @@ def detection_power(
     means[0], means[-1] = -0.5, 0.5
     z = _normals(groups) + (math.sqrt(2.0) * effect / se * means)[:, None]
     squares = ((z - z.mean(axis=0)) ** 2).sum(axis=0) / (groups - 1)
-    f = float(stats.f.isf(alpha / metrics, groups - 1, min(df, 1e9)))  # the F quantile takes no inf
+    f = float(scipy.stats.f.isf(alpha / metrics, groups - 1, min(df, 1e9)))  # the F quantile takes no inf
     q = studentized_range_isf(alpha, groups, df)
     spread = z.max(axis=0) - z.min(axis=0)
     s = np.minimum(np.sqrt(squares / f), spread / q)  # both reject when the estimated SD is below s
@@ -289,7 +290,7 @@ def _check(se: float, alpha: float) -> None:
 @lru_cache(maxsize=16)
 def _normals(groups: int) -> FloatArray:
     """(groups, m) standard normals, evenly spread and the same in every run."""
-    points = stats.qmc.Sobol(groups, rng=np.random.default_rng(20_261_101)).random_base2(12)
+    points = scipy.stats.qmc.Sobol(groups, rng=np.random.default_rng(20_261_101)).random_base2(12)
     return np.ascontiguousarray(special.ndtri(points).T)
 
 
@@ -334,5 +335,5 @@ def _smallest(chance: Callable[[float], float], power: float) -> float:
     low = 0.0
     if chance(low) >= power:
         raise ValueError(f"power {power} is reached without any effect; ask for more than alpha")
-    ratio: float = optimize.brentq(lambda x: chance(x) - power, low, high, xtol=1e-6)
+    ratio: float = scipy.optimize.brentq(lambda x: chance(x) - power, low, high, xtol=1e-6)
     return ratio

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 from stats.rows import FloatArray
 
@@ -116,7 +116,7 @@ def nominal_levels(
     gsDesign's default (gamma -4, thirds, one-sided 0.025) has bounds 3.01, 2.55, 2.00:
 
     >>> spent = tuple(hwang_shih_decani(t) for t in (1 / 3, 2 / 3, 1.0))
-    >>> [round(float(stats.norm.isf(p / 2)), 2) for p in nominal_levels(spent, (1 / 3, 2 / 3, 1.0))]
+    >>> [round(float(scipy.stats.norm.isf(p / 2)), 2) for p in nominal_levels(spent, (1 / 3, 2 / 3, 1.0))]
     [3.01, 2.55, 2.0]
     """
     levels = [spent[0]]
@@ -124,25 +124,25 @@ def nominal_levels(
     for j in range(1, len(spent)):
         step = fractions[j] - fractions[j - 1]
         bound = _bound(spent[j] - spent[j - 1], radius, density, fractions[j], step, dimensions)
-        levels.append(float(stats.chi2.sf(bound**2, dimensions)))
+        levels.append(float(scipy.stats.chi2.sf(bound**2, dimensions)))
         radius, density = _next_path(bound, radius, density, fractions[j], step, dimensions)
     return tuple(levels)
 
 
 def _first_path(level: float, t: float, d: int) -> tuple[FloatArray, FloatArray]:
     """Radii |W| not rejected at the first look, and their density times quadrature weights."""
-    edge = math.sqrt(float(stats.chi2.isf(level, d)) * t)
+    edge = math.sqrt(float(scipy.stats.chi2.isf(level, d)) * t)
     radius = edge * (_NODES + 1.0) / 2.0
-    return radius, _WEIGHTS * edge / 2.0 * stats.chi.pdf(radius / math.sqrt(t), d) / math.sqrt(t)
+    return radius, _WEIGHTS * edge / 2.0 * scipy.stats.chi.pdf(radius / math.sqrt(t), d) / math.sqrt(t)
 
 
 def _bound(error: float, radius: FloatArray, density: FloatArray, t: float, step: float, d: int) -> float:
     """Bound of |W| / sqrt(t) that the surviving paths cross with probability `error`."""
 
     def excess(bound: float) -> float:
-        return float(density @ stats.ncx2.sf(bound**2 * t / step, d, radius**2 / step)) - error
+        return float(density @ scipy.stats.ncx2.sf(bound**2 * t / step, d, radius**2 / step)) - error
 
-    bound: float = optimize.brentq(excess, 1e-3, 12.0, xtol=1e-12)
+    bound: float = scipy.optimize.brentq(excess, 1e-3, 12.0, xtol=1e-12)
     return bound
 
 
@@ -151,5 +151,5 @@ def _next_path(
 ) -> tuple[FloatArray, FloatArray]:
     edge = bound * math.sqrt(t)
     after = edge * (_NODES + 1.0) / 2.0
-    moves = stats.ncx2.pdf(after[:, None] ** 2 / step, d, radius[None, :] ** 2 / step)
+    moves = scipy.stats.ncx2.pdf(after[:, None] ** 2 / step, d, radius[None, :] ** 2 / step)
     return after, _WEIGHTS * edge / 2.0 * (2.0 * after / step * (moves @ density))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from stats.linear_probe import BLOCKS, FLAT, TREND, linear_probe, own_seed_p, readings_across
 from stats.multiplicity import correct_rows
@@ -72,7 +72,7 @@ def pc1_step(trajectory: FloatArray) -> float:
     """
     s = _centred(trajectory)
     scores = s @ np.linalg.svd(s, full_matrices=False)[2][0]
-    rho = np.corrcoef(stats.rankdata(scores), np.arange(len(s)))[0, 1]
+    rho = np.corrcoef(scipy.stats.rankdata(scores), np.arange(len(s)))[0, 1]
     return abs(float(rho))
 
 

@@ -11,7 +11,8 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 from stats.rows import FloatArray
 
@@ -112,5 +113,5 @@ def _quantile(alpha: float, groups: int, df: float) -> float:
     def miss(q: float) -> float:
         return math.log(max(studentized_range_sf(q, groups, df), 1e-300)) - goal
 
-    root: float = optimize.brentq(miss, 1e-9, high, xtol=1e-12)
+    root: float = scipy.optimize.brentq(miss, 1e-9, high, xtol=1e-12)
     return root

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from scipy import special
-from scipy import stats as scipy_stats
 
 from stats.rows import FloatArray, IntArray
 
@@ -59,7 +59,7 @@ def ks_uniform(u: FloatArray) -> Statistic:
     ordered = np.sort(u)
     rank = np.arange(n)
     distance = float(max((ordered - rank / n).max(), ((rank + 1) / n - ordered).max()))
-    return Statistic(estimate=distance, statistic=distance, p=float(scipy_stats.kstwo.sf(distance, n)), n=n)
+    return Statistic(estimate=distance, statistic=distance, p=float(scipy.stats.kstwo.sf(distance, n)), n=n)
 
 
 def anderson_darling_uniform(u: FloatArray) -> Statistic:
@@ -203,7 +203,7 @@ def bit_shares(seed32: IntArray) -> tuple[FloatArray, FloatArray]:
     n = len(seed32)
     ones = ((np.asarray(seed32)[:, None] >> np.arange(SEED_BITS)) & 1).sum(axis=0)
     fewer = np.minimum(ones, n - ones)
-    p = np.minimum(1.0, 2 * scipy_stats.binom.cdf(fewer, n, 0.5))
+    p = np.minimum(1.0, 2 * scipy.stats.binom.cdf(fewer, n, 0.5))
     return ones / n, p.astype(np.float64)
 
 
@@ -217,7 +217,7 @@ def ks_two_sample(left: FloatArray, right: FloatArray) -> Statistic:
     (0.75, 0.228571)
     """
     exact = max(len(left), len(right)) <= EXACT_TWO_SAMPLE
-    found = scipy_stats.ks_2samp(left, right, method="exact" if exact else "asymp")
+    found = scipy.stats.ks_2samp(left, right, method="exact" if exact else "asymp")
     distance = float(found.statistic)
     return Statistic(estimate=distance, statistic=distance, p=float(found.pvalue), n=len(left) + len(right))
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+import scipy
+from scipy import special
 
 from stats.proportions import Share, wilson
 from stats.rows import FloatArray, IntArray
@@ -129,9 +130,9 @@ def roc(
     if not G or not S:
         why = f"{G} genuine and {S} stray contexts; the area needs one of each"
         return Roc(auc=None, se=None, low=None, high=None, n_genuine=G, n_stray=S, method=method, reason=why)
-    below = stats.rankdata(x)
-    V = (below[right] - stats.rankdata(x[right])) / S
-    U = 1.0 - (below[~right] - stats.rankdata(x[~right])) / G
+    below = scipy.stats.rankdata(x)
+    V = (below[right] - scipy.stats.rankdata(x[right])) / S
+    U = 1.0 - (below[~right] - scipy.stats.rankdata(x[~right])) / G
     A = float(V.mean())
     place = _codes(clusters, len(x))
     variance, why_not = _variance(A, V, U, place[right], place[~right])

@@ -1,4 +1,7 @@
-"""The `ladder` command as a person runs it: in a process of its own, in a home of its own."""
+"""The `ladder` command as a person runs it: in a process of its own, in a home of its own.
+
+`start` begins it from nothing; `ladder` forks it from a process that has imported the libraries.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from typing import Any
 
 from deployments.environment import answers
 from lab.store import Store
+from tests.warm_process import WarmProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lab", "models", "stats", "tasks", "flows", "deployments")
@@ -117,9 +121,20 @@ def ladder(
     others = dict(extra or {})
     if arguments[0] in ("run", "import") and not own_server:
         others.setdefault("PREFECT_API_URL", shared_server())
+    if set(others) <= {"PREFECT_API_URL"}:
+        told = environment(home, tree) | others
+        return warm_process().run(arguments, tree=tree, environment=told, timeout=500.0)
     process = start(*arguments, home=home, tree=tree, extra=others)
     out, err = process.communicate(timeout=500)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@functools.cache
+def warm_process() -> WarmProcess:
+    """One for the commands of this process."""
+    warm = WarmProcess(ROOT)
+    atexit.register(warm.end)
+    return warm
 
 
 def ask(query: str, *, home: Path) -> list[dict[str, Any]]:

@@ -77,3 +77,11 @@ def test_torch_stays_out_of_what_a_cached_run_imports() -> None:
     ).stdout.splitlines()
     assert int(said[0]) >= 4
     assert said[1] == ""
+
+
+def test_scipys_distributions_wait_until_an_analysis_needs_them() -> None:
+    code = (
+        "import sys, deployments.cli; from flows.registry import find_study; find_study('mechanism'); "
+        "find_study('nanodesmo'); print({'scipy.stats', 'scipy.optimize'} & {*sys.modules})"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "set()\n"

@@ -229,6 +229,8 @@ def test_data_that_do_not_fit_are_refused() -> None:
         effect(margin=0.0)
     with pytest.raises(ValueError, match="not all finite"):
         paired_t(np.array([1.0, math.nan]), np.zeros(2))
+    least = paired_t(np.array([5e-324, 0.0, 0.0]), np.zeros(3))  # its squares underflow
+    assert (least.p, least.reason) == (None, "the differences of 3 seeds do not vary")
     with pytest.raises(ValueError, match="other than 0 and 1"):
         mcnemar(np.array([0.5]), np.array([1.0]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -29,12 +30,18 @@ from lab.store import Store
 MOMENT = datetime(2026, 1, 1)
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("filled") / "home"
+    Store(home).record([MetricRow(step_id="step", unit="*", name="a", value=1.0, reason=None)])
+    return home
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Store:
-    lab = Store(tmp_path / "home")
-    lab.record([MetricRow(step_id="step", unit="*", name="a", value=1.0, reason=None)])
+def lab(filled: Path, tmp_path: Path) -> Store:
+    shutil.copytree(filled, tmp_path / "home")
     (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
-    return lab
+    return Store(tmp_path / "home")
 
 
 # --- reading only ---------------------------------------------------------------------------------
