@@ -14,7 +14,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 	touch $@
 
 demo: .venv/.installed   ## the night at small scale: every study, its gates, the report
-	$(BIN)/ladder night --profile smoke --budget 30m --no-climb
+	$(BIN)/ladder night --profile smoke --budget 1h --no-climb
 
 TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -109,6 +109,7 @@ def test_a_part_whose_rungs_are_all_skipped_takes_the_next_one(store: Store) -> 
     assert {row["model"] for row in result["decisions"]} == {MODELS[1], ladder_run.ALL_RUNGS}
 
 
+@pytest.mark.slow
 def test_a_planted_effect_is_confirmed_by_fresh_texts_from_tapes_of_their_own(store: Store) -> None:
     def plant(place: int, given: Protocol) -> Protocol:
         return hotter(given) if place == 0 else given

@@ -42,13 +42,13 @@ def kill_after(home: Path, lines: int, seconds: float) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kills",
     [
         pytest.param((7,), id="between gates"),
-        # during generation, between gates, in a later look
-        pytest.param((2, 7, 13), id="in each phase", marks=pytest.mark.slow),
-        pytest.param((1, 2, 7, 8, 13), id="five times", marks=pytest.mark.slow),
+        pytest.param((2, 7, 13), id="during generation, between gates, in a later look"),
+        pytest.param((1, 2, 7, 8, 13), id="five times"),
     ],
 )
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(
@@ -69,6 +69,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(
     assert len(kills) - early <= states["crashed"] <= len(kills)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_while_another_process_holds_the_store(finished: Path, home: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(home / "lab.duckdb")],

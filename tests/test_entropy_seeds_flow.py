@@ -80,6 +80,7 @@ def test_a_comment_in_a_formula_runs_nothing_again(home: Path, tmp_path: Path) -
     assert set(tasks_run(home)) <= {"record", "gate"}
 
 
+@pytest.mark.slow
 def test_more_samples_generate_only_the_new_ones_and_are_exploratory(home: Path) -> None:
     [before] = ask("SELECT max(sample) + 1 AS samples FROM generation", home=home)
     declared = "SELECT decision_id, next FROM decision WHERE NOT exploratory ORDER BY 1"

@@ -120,6 +120,7 @@ def test_a_server_that_goes_away_leaves_rows_with_a_reason_and_a_run_to_go_on_wi
     assert len(again.generations()) == store.read("SELECT count(*) FROM generation").item() - 20
 
 
+@pytest.mark.slow
 def test_conversations_go_through_the_chat_interface_stage_by_stage(store: Store) -> None:
     with OllamaServer() as server:
         settings = small(server, conversations=2, looks=(2,))

@@ -121,6 +121,7 @@ def test_another_store_one_process_and_other_threads_give_the_same_numbers(small
     assert part <= whole
 
 
+@pytest.mark.slow
 def test_an_undertrained_probe_gets_twice_the_steps_once(small: Path, home: Path) -> None:
     done = ladder(*again(small, least_gain=1), home=home)
     assert done.returncode == 3, done.stderr

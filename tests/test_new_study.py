@@ -61,6 +61,7 @@ def test_a_night_runs_it_and_plan_gates_and_report_show_it(home: Path, tree: Pat
     assert row["sentence"] in (home / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_gate_edited_after_the_plan_makes_verdicts_exploratory_until_it_is_frozen(
     home: Path, tree: Path, tmp_path: Path
 ) -> None:
