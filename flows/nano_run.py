@@ -17,21 +17,15 @@ from flows.run_row import Opened, open_run
 from lab.errors import UsageError
 from lab.fingerprint import fingerprint
 from lab.home import resolve_home
-from lab.nano_exports import write_exports
 from lab.records import DecisionRow, TestResultRow
-from lab.report_figures import write_group
-from lab.report_group import Group, read_groups
-from lab.store import Store
 from models.nano_texts import digest_fields, resolved
-from tasks import nano_analysis, nano_frozen_rows, nano_rows, nano_training
+from tasks import nano_analysis, nano_figures, nano_frozen_rows, nano_rows, nano_training
 from tasks.deciding import Standing, decide, show_path
 from tasks.nano_analysis import Question
 from tasks.shell import unwalked
 
 logger = logging.getLogger(__name__)
 
-COMPOSITE = "composite/"
-"""Folder of the summary figures."""
 GIVEN = "checkpoint"
 """Experiment and arm of a run that was given with --set checkpoint: neither a phase's nor the plan's."""
 
@@ -110,7 +104,8 @@ class NanoStudy:
     """Phase -> the rows of its analysis."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Phase -> why it was not run."""
-    figures: list[Path] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
+    """Paths of what was drawn."""
 
     @property
     def home(self) -> Path:
@@ -196,14 +191,11 @@ class NanoStudy:
 
     def _collect(self) -> None:
         """Every figure of the phases, and the tables beside them."""
-        self._draw(lambda name: not name.startswith(COMPOSITE))
-        for group in self._groups():
-            commit = self.opened.row.git_commit
-            self.figures += write_exports(Store(self.home), group, self._folder, commit)
+        self._draw("collect")
 
     def _summary(self) -> None:
         """Figures of what is composed of several measurements."""
-        self._draw(lambda name: name.startswith(COMPOSITE))
+        self._draw("summary")
 
     _phases: ClassVar[Mapping[str, Callable[[NanoStudy], None]]] = {
         "prepare": _prepare,
@@ -342,21 +334,11 @@ class NanoStudy:
         step = self.work.book.step(key, phase, None, None, config={"phase": phase}, reason=why)
         self.work.book.record(phase, [step, self.work.book.planned(key)])
 
-    @property
-    def _folder(self) -> Path:
-        return self.home / "figures" / self.protocol.plan.study
-
-    def _groups(self) -> list[Group]:
-        """This plan's rows, once it has any."""
-        plan_hash = self.opened.row.plan_hash
-        return [group for group in read_groups(Store(self.home)) if group.plan_hash == plan_hash]
-
-    def _draw(self, wanted: Callable[[str], bool]) -> None:
+    def _draw(self, phase: str) -> None:
         """Figures from what the store holds now."""
-        for group in self._groups():
-            self.figures += write_group(
-                Store(self.home), group, self._folder, formats=("svg",), wanted=wanted
-            )
+        folder = self.home / "figures" / self.protocol.plan.study
+        run = self.opened.row
+        self.figures += nano_figures.draw(phase, str(self.home), run.plan_hash, str(folder), run.git_commit)
 
     def told(self, phase: str) -> list[str]:
         """What a phase alone came to, line by line."""

@@ -144,7 +144,7 @@ def ask(query: str, *, home: Path) -> list[dict[str, Any]]:
 
 
 def work_done(home: Path) -> list[str]:
-    """Names of tasks of the last flow run that did work, without records and decisions.
+    """Names of tasks of the last flow run that did work, without records, decisions and drawings.
 
     The run must have had a server of its own.
     """
@@ -154,7 +154,7 @@ def work_done(home: Path) -> list[str]:
                WHERE task.state_name = 'Completed'
                  AND flow.id = (SELECT id FROM flow_run ORDER BY created DESC LIMIT 1)"""
         ).fetchall()
-    return [name for (name,) in rows if not name.startswith(("record", "gate"))]
+    return [name for (name,) in rows if not name.startswith(("record", "gate", "draw"))]
 
 
 def copy_tree(to: Path) -> Path:
