@@ -1,16 +1,22 @@
 "use strict";
 // Swaps each still chart for one that answers the pointer and fits its column, adds a copy button to every
 // query. Without this script the page shows the same charts, as stills.
-async function unpack(packed) {
+function unpack(packed) {
   const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
-  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(plain).json();
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
 }
+async function load() {
+  const vega = document.createElement("script");
+  vega.textContent = await unpack(document.getElementById("vega").textContent).text();
+  document.head.append(vega);
+}
+const loaded = load();
 async function draw(figure) {
   const width = figure.clientWidth;
   if (figure.drawnAt === width) return;
   figure.drawnAt = width;
-  const spec = await unpack(figure.querySelector("script").textContent);
+  const spec = await unpack(figure.querySelector("script").textContent).json();
+  await loaded;
   if (typeof spec.width === "number") spec.width = width; // a facet keeps its panels' width
   const still = figure.querySelector(".still");
   const live = figure.querySelector(".live") ?? document.createElement("div");

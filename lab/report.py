@@ -18,7 +18,7 @@ from lab import report_queries as queries
 from lab.report_figures import WHOLE_STORE, figure
 from lab.report_glance import contents, glance
 from lab.report_group import Group, ask, read_groups
-from lab.report_markup import badge, column, number, sql, table, text
+from lab.report_markup import badge, column, number, packed, sql, table, text
 from lab.report_sections import study_section
 from lab.report_summary import summary_section
 from lab.still import Source, Still, still
@@ -66,7 +66,8 @@ def write_report(store: Store, out: Path) -> Path:
 
 def _page(store: Source, groups: Sequence[Group]) -> str:
     body = _studies(store, groups) if groups else _empty()
-    script = f"<script>{_vega(store)}</script><script>{_part('report.js')}</script>" if groups else ""
+    vega = f'<script type="text/plain" id="vega">{_vega(store)}</script>' if groups else ""
+    script = f"{vega}<script>{_part('report.js')}</script>" if groups else ""
     made = datetime.now(UTC)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -144,9 +145,9 @@ def _part(name: str) -> str:
 
 
 def _vega(store: Source) -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script; bundling takes some 2 s, so it is kept."""
+    """Vega, Vega-Lite and Vega-Embed as one packed script; bundling takes some 2 s, so it is kept."""
     if isinstance(store, Still):
-        return store.drawings.get(f"vega-{version('vl-convert-python')}", _bundled)
+        return store.drawings.get(f"vega-packed-{version('vl-convert-python')}", _bundled)
     return _bundled()
 
 
@@ -154,4 +155,4 @@ def _bundled() -> str:
     import vl_convert
 
     bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
-    return bundle.replace("</script", "<\\/script")
+    return packed(bundle)

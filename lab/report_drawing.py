@@ -7,8 +7,6 @@ The specification is packed (gzip in base64): an eighth of its text, and the row
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import re
 from collections.abc import Mapping
@@ -19,7 +17,7 @@ from lab.chart_style import PALETTE
 from lab.drawings import key_of
 from lab.figure_kind import Figure
 from lab.report_group import Asked
-from lab.report_markup import sql
+from lab.report_markup import packed, sql
 
 DIGITS = 6
 """Significant digits of a chart's data on the page; a pixel needs three, a tooltip shows four."""
@@ -47,10 +45,9 @@ def figure(shown: Figure, asked: Asked) -> str:
 def _drawn(shown: Figure, asked: Asked) -> str:
     spec = figures.specification(shown.draw(asked.frame))
     data = json.dumps(slim_data(spec), ensure_ascii=False, default=str, separators=(",", ":"))
-    packed = base64.b64encode(gzip.compress(themed(data).encode(), mtime=0)).decode()
     return (
         f'<div class="still">{themed(slim_svg(figures.draw_svg(spec)))}</div>'
-        f'<script type="text/plain">{packed}</script>'
+        f'<script type="text/plain">{packed(themed(data))}</script>'
     )
 
 
