@@ -52,8 +52,21 @@ def contrast_labels(frame: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("inside margin"))
         .otherwise(pl.lit("neither"))
     )
-    contrast = pl.col("contrast").str.replace("-", " − ", literal=True)
+    contrast = pl.col("contrast").map_elements(contrast_name, return_dtype=pl.String)
     return frame.with_columns(head=head, row=head + "|" + contrast, status=status, level=level())
+
+
+def contrast_name(contrast: str) -> str:
+    """Both sides of a contrast, what they share once.
+
+    >>> contrast_name("PRNG-TRNG"), contrast_name("select/BIASED-select/PRNG")
+    ('PRNG − TRNG', 'select: BIASED − PRNG')
+    """
+    left, _, right = contrast.partition("-")
+    shared, _, one = left.rpartition("/")
+    if shared and right.startswith(f"{shared}/"):
+        return f"{shared}: {one} − {right.removeprefix(f'{shared}/')}"
+    return contrast.replace("-", " − ", 1)
 
 
 def headed(rows: pl.DataFrame) -> list[str]:
@@ -73,7 +86,7 @@ def headed_axis() -> alt.Axis:
     return alt.Axis(
         labelExpr=f"{last} || split(datum.label, '|')[0]",
         labelFontWeight=bold,
-        labelLimit=170,
+        labelLimit=230,
         ticks=False,
         domain=False,
     )

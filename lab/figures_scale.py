@@ -122,9 +122,16 @@ def doses(frame: pl.DataFrame) -> alt.FacetChart:
         legend=alt.Legend(orient="bottom", title=None),
     )
     shape = alt.Shape("law:N", scale=alt.Scale(domain=laws, range=["circle", "diamond"][: len(laws)]))
-    x = alt.X("dose:Q", title="noise on the logits, SD", scale=alt.Scale(type="symlog", constant=0.1))
+    x = alt.X(
+        "dose:Q",
+        title="noise on the logits, SD",
+        scale=alt.Scale(type="symlog", constant=0.1),
+        axis=alt.Axis(values=sorted(set(frame["dose"].to_list())), format="g"),
+    )
     base = alt.Chart(frame).encode(x=x, color=colour)
-    line = base.mark_line(strokeWidth=1.2).encode(y=alt.Y("effect:Q", title=None, axis=alt.Axis(tickCount=4)))
+    line = base.mark_line(strokeWidth=1.2).encode(
+        y=alt.Y("effect:Q", title="difference, SD", axis=alt.Axis(tickCount=4))
+    )
     bar = base.mark_rule(strokeWidth=1.6).encode(y="low_sd:Q", y2="high_sd:Q", tooltip=tips)
     dot = base.mark_point(filled=True, size=56, opacity=1).encode(y="effect:Q", shape=shape, tooltip=tips)
     zero = alt.Chart(frame).mark_rule(color=PALETTE["muted"]).encode(y=alt.datum(0.0))
