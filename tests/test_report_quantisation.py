@@ -158,8 +158,7 @@ def test_the_report_of_another_study_is_the_same_with_this_one_beside_it(tmp_pat
     lab = Store(tmp_path / "home")
     record_study(lab, looks=(4,), prompts=4)
     alone = written(lab, tmp_path)
-    assert "Research questions" not in alone
-    assert "RQ1" not in alone
+    assert not re.search("Research questions|RQ1", re.sub(r"<script.*?</script>", "", alone, flags=re.DOTALL))
     record_quantisation(lab)
     both = written(lab, tmp_path)
     [section] = re.findall(r'<section id="entropy-seeds-.*?</section>', alone, re.DOTALL)
