@@ -30,5 +30,5 @@ check: .venv/.installed  ## ruff, mypy strict on every package, then the tests
 bench: .venv/.installed  ## ratios against named peers, each in one run
 	$(BIN)/python -m benchmarks
 
-slow: .venv/.installed   ## full simulation and chaos campaigns (hours)
+slow: .venv/.installed   ## full simulation and chaos campaigns, every variant of a fault (hours)
 	$(BIN)/python -m pytest -m slow

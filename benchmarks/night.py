@@ -23,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.table import promised
+from lab.store import Store
 
 STUDIES = ("nanodesmo", "direct_injection")
 NOT_STEPS = ("record", "gate", "decide")
@@ -76,6 +77,19 @@ def recorded(home: Path) -> Night:
     return timed(home, seconds(first), seconds(last))
 
 
+def refuse_unfinished(home: Path) -> None:
+    """A night after one that left something takes up that alone, and is no warm one.
+
+    Raises
+    ------
+    SystemExit
+        The last night of the home is not complete.
+    """
+    [last] = Store(home).read("SELECT state, note FROM night ORDER BY started_at DESC LIMIT 1").to_dicts()
+    if last["state"] != "completed":
+        sys.exit(f"the last night of {home} ended as {last['state']} ({last['note']}); run one more first")
+
+
 def timed(home: Path, began: float, ended: float) -> Night:
     """What a night took between two moments."""
     spans = [(name, a, b) for name, a, b in tasks_since(home, began) if b <= ended]
@@ -116,6 +130,8 @@ def main() -> None:
     studies = asked.studies or (["all"] if asked.home else STUDIES)
     with tempfile.TemporaryDirectory() as folder:
         home = asked.home or Path(folder)
+        if asked.home:
+            refuse_unfinished(home)
         cold = recorded(home) if asked.home else night(home, studies)
         show("cold", cold)
         warm = night(home, studies)

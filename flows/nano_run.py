@@ -19,7 +19,7 @@ from lab.fingerprint import fingerprint
 from lab.home import resolve_home
 from lab.records import DecisionRow, TestResultRow
 from models.nano_texts import digest_fields, resolved
-from tasks import nano_analysis, nano_figures, nano_frozen_rows, nano_rows, nano_training
+from tasks import nano_analysis, nano_drawing, nano_frozen_rows, nano_rows, nano_training
 from tasks.deciding import Standing, decide, show_path
 from tasks.nano_analysis import Question
 from tasks.shell import unwalked
@@ -338,7 +338,7 @@ class NanoStudy:
         """Figures from what the store holds now."""
         folder = self.home / "figures" / self.protocol.plan.study
         run = self.opened.row
-        self.figures += nano_figures.draw(phase, str(self.home), run.plan_hash, str(folder), run.git_commit)
+        self.figures += nano_drawing.draw(phase, str(self.home), run.plan_hash, str(folder), run.git_commit)
 
     def told(self, phase: str) -> list[str]:
         """What a phase alone came to, line by line."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from deployments import cli
 from lab import lock
 from lab.cleaning import delete, of_study, old_sources
 from lab.machine import this_process
@@ -20,6 +18,7 @@ from lab.products import Products
 from lab.records import ArtifactRow, PlanRow, PlanStepRow, StepRow
 from lab.store import Store
 from tests.night_rows import NIGHT, NOON, QUEUED, RUN, STEP
+from tests.test_cli import said
 
 OWN, SHARED, LEFT, OTHER, FILED = (letter * 16 for letter in "abcde")
 STUDY, NEIGHBOUR = "entropy_seeds", "entropy_control"
@@ -68,17 +67,6 @@ def home(tmp_path: Path) -> Path:
         ]
     )
     return tmp_path
-
-
-def said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["ladder", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    out, err = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, out, err
 
 
 def files(home: Path) -> set[str]:

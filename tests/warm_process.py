@@ -36,10 +36,14 @@ class WarmProcess:
     """Begins commands one after the other and waits for each."""
 
     def __init__(self, tree: Path) -> None:
-        self._process = subprocess.Popen(
+        self._tree = tree
+        self._process = self._begun()
+
+    def _begun(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "tests.warm_process"],
-            cwd=tree,
-            env={**os.environ, **SAME_FOR_ALL, "PYTHONPATH": str(tree)},
+            cwd=self._tree,
+            env={**os.environ, **SAME_FOR_ALL, "PYTHONPATH": str(self._tree)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -56,6 +60,8 @@ class WarmProcess:
         subprocess.TimeoutExpired
             It took longer; it is killed with this process.
         """
+        if self._process.poll() is not None:  # a command took too long and was killed with it
+            self._process = self._begun()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
