@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from flows.quant_run import QuantRun
 
 Experiments = tuple[str, ...]
+SWEEPS = ("C-001", "C-002")
+"""Each block alone; then the sets of blocks that the first names."""
 
 
 def _about(
@@ -72,36 +74,52 @@ def _best_budget(run: QuantRun, experiments: tuple[str, ...], one: Replicate, lo
 
 
 def _blocks(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
-    key = sweep(run, experiments[0], one, look, ())
+    key = _swept(run, experiments[0], one, look)
     return _about(run, "blocks", experiments[0], one, look, "A-002", sweep=key)
 
 
 def _layer_protection(run: QuantRun, experiments: tuple[str, ...], one: Replicate, look: int) -> Question:
-    sets = chosen_sets(run.saved[one.name, look], run.protocol.keep_blocks, seed=0)
-    key = sweep(run, experiments[0], one, look, sets)
-    details = {"sets": [list(found) for found in sets]}
+    key = _swept(run, experiments[0], one, look)
+    details = {"sets": [list(found) for found in _sets(run, experiments[0], one, look)]}
     return _about(run, "layer_protection", experiments[0], one, look, "A-002", sweep=key, details=details)
 
 
-def sweep(run: QuantRun, experiment: str, one: Replicate, look: int, sets: Sequence[tuple[int, ...]]) -> str:
-    """Sweep over the blocks of a replicate's model and record what it took; returns the product's key.
+def _sets(run: QuantRun, experiment: str, one: Replicate, look: int) -> Sequence[tuple[int, ...]]:
+    """The sets of blocks that are kept; none where each block is quantised alone and kept alone."""
+    if experiment == SWEEPS[0]:
+        return ()
+    return chosen_sets(run.saved[one.name, look], run.protocol.keep_blocks, seed=0)
+
+
+def start_sweeps(run: QuantRun, experiment: str, live: Sequence[Replicate], look: int) -> None:
+    """Begin to sweep over the blocks of each replicate's model, beside each other and no model twice."""
+    begun: dict[str, Any] = {}
+    for one in live:
+        subject, sets = run.subject(one, look), _sets(run, experiment, one, look)
+        key = subject.sweep_key(run.protocol.main, sets)
+        if key not in begun:
+            begun[key] = quant_measuring.sweep.submit(
+                str(run.home),
+                f"{experiment}, {one.name}, {look} sentences",
+                unwalked(subject),
+                unwalked(run.protocol.main),
+                unwalked(sets),
+                run.protocol.timeout_seconds,
+                key,
+            )
+        run.sweeps[experiment, one.name, look] = begun[key]
+
+
+def _swept(run: QuantRun, experiment: str, one: Replicate, look: int) -> str:
+    """Wait for the sweep and record what it took; returns the product's key.
 
     Raises
     ------
     TimeLimitError, WorkError
         It exceeded the limit or failed.
     """
-    subject = run.subject(one, look)
-    key = subject.sweep_key(run.protocol.main, sets)
-    quant_measuring.sweep(
-        str(run.home),
-        f"{experiment}, {one.name}, {look} sentences",
-        unwalked(subject),
-        unwalked(run.protocol.main),
-        unwalked(sets),
-        run.protocol.timeout_seconds,
-        key,
-    )
+    key: str = run.sweeps[experiment, one.name, look].result()
+    sets = _sets(run, experiment, one, look)
     seconds = Products(run.home, quant_measuring.SWEEP).read(key).get("seconds")
     config = {"sweep": asdict(run.protocol.main), "sets": [list(kept) for kept in sets], "look": look}
     code = quant_measuring.measuring_code()

@@ -15,7 +15,7 @@ from typing import Any
 
 from flows import run_row
 from flows.int4_experiments import EXPERIMENTS, in_order
-from flows.quant_asking import question_of
+from flows.quant_asking import SWEEPS, question_of, start_sweeps
 from flows.quant_gates import DISPARITY, NEEDS
 from flows.quant_protocol import QuantProtocol, Replicate, replicates
 from flows.run_row import Opened, open_run
@@ -99,6 +99,8 @@ class QuantRun:
     """(experiment, replicate, look) -> why it has no result."""
     saved: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     """(replicate, look) -> what keeping each block alone saves."""
+    sweeps: dict[tuple[str, str, int], Any] = field(default_factory=dict)
+    """(experiment, replicate, look) -> future of the product of its sweep over blocks."""
     path: list[DecisionRow] = field(default_factory=list)
     analysis: str = ""
 
@@ -285,12 +287,11 @@ class QuantRun:
                 quant_measuring.batch_key(list(named)),
             )
         told = {where: _outcome(future) for where, future in started.items()}
-        for one in self._live(experiment, look):
-            if not wanted:
-                continue
+        if experiment in SWEEPS:
+            start_sweeps(self, experiment, self._live(experiment, look), look)
+        for one in self._live(experiment, look) if wanted else ():
             subject = self.subject(one, look)
-            reason = told[subject.where]
-            if reason is not None:
+            if (reason := told[subject.where]) is not None:
                 self._fail(experiment, one, look, reason)
                 continue
             keys = self.keys.setdefault((one.name, look), {})
