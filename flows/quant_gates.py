@@ -10,11 +10,18 @@ from types import MappingProxyType
 
 from lab.gates import IMPOSSIBLE, NEXT_LOOK, STOP, Comparison, Gate, Route, Rule
 
+_ASSAY = """
+    SELECT coalesce(any_value('; INT4 as a whole changes bits by less than this, so there was little to find')
+                    FILTER (greatest(abs(low), abs(high)) <= margin), '')
+    FROM experiment_looks WHERE plan_hash = $plan_hash AND look = $look AND experiment = 'A-002'
+"""
+"""Where all of INT4's damage lies inside the margin, a part of it does too."""
+
 _ONE = """
 SELECT any_value(verdict) AS tested, coalesce(any_value(direction), 0) AS direction,
        max(estimate) AS estimate, min(low) AS low, max(high) AS high, max(margin) AS margin,
        coalesce(min(n), 0) AS n, coalesce(min(replicates), 0) AS replicates,
-       coalesce(any_value(findings), any_value(success), 'not run') AS findings
+       coalesce(any_value(findings), any_value(success), 'not run') AS findings, ({assay}) AS assay
 FROM experiment_looks
 WHERE plan_hash = $plan_hash AND look = $look AND experiment = '{experiment}'
 """
@@ -26,14 +33,15 @@ WITH parts AS (
 )
 SELECT count(*) AS experiments,
        CASE WHEN count(*) < {count} OR bool_or(verdict IS NULL) OR bool_or(verdict = 'INVALID') THEN 'INVALID'
-            WHEN {detected}(verdict = 'DETECTED') THEN 'DETECTED'
+            WHEN {detected} THEN 'DETECTED'
             WHEN bool_and(verdict = 'EQUIVALENT') THEN 'EQUIVALENT'
             ELSE 'INCONCLUSIVE' END AS tested,
-       count(*) FILTER (verdict = 'DETECTED') AS detected, coalesce(min(direction), 0) AS direction,
-       coalesce(min(n), 0) AS n,
+       count(*) FILTER (verdict = 'DETECTED' AND direction = 1) AS above,
+       count(*) FILTER (verdict = 'DETECTED' AND direction = -1) AS below, coalesce(min(n), 0) AS n,
        coalesce(string_agg(experiment || ' ' || coalesce(verdict, success)
                            || coalesce(format(' {{:+.3f}}', estimate), ''), '; ' ORDER BY experiment),
-                'none of them ran') AS findings
+                'none of them ran') AS findings,
+       ({assay}) AS assay
 FROM parts
 """
 
@@ -77,7 +85,7 @@ WHERE plan_hash = $plan_hash AND look = $look AND experiment IN ('A-001', 'A-002
 DISPARITY = Gate(
     name="disparity",
     question="Does INT4 cost low-resource languages more than high-resource ones?",
-    sql=_ONE.format(experiment="A-003"),
+    sql=_ONE.format(experiment="A-003", assay=_ASSAY),
     min_n=6,
     rules=_verdicts("DETECTED", "EQUIVALENT"),
     routes={
@@ -90,7 +98,7 @@ DISPARITY = Gate(
         "EQUIVALENT": Route(
             next="transfer",
             sentence="no disparity beyond {margin} bits an aligned sentence: {estimate:+.3f} "
-            "[{low:+.3f}, {high:+.3f}] over {n} languages and {replicates} replicates",
+            "[{low:+.3f}, {high:+.3f}] over {n} languages and {replicates} replicates{assay}",
         ),
         "INCONCLUSIVE": Route(
             next=NEXT_LOOK,
@@ -104,29 +112,40 @@ DISPARITY = Gate(
 PRESERVATION = Gate(
     name="preservation",
     question="Does keeping a share of the weights help more than keeping as many random ones?",
-    sql=_SEVERAL.format(experiments="'B-001', 'B-002', 'B-003'", count=3, detected="bool_or"),
+    sql=_SEVERAL.format(
+        experiments="'B-001', 'B-002', 'B-003'",
+        count=3,
+        detected="bool_or(verdict = 'DETECTED' AND direction = 1)",
+        assay=_ASSAY,
+    ),
     min_n=6,
     rules=_verdicts("DETECTED", "EQUIVALENT"),
     routes={
         "INVALID": Route(next="layers", sentence="no answer: {findings}"),
         "DETECTED": Route(
-            next="budget", sentence="{detected} of {experiments} budgets beat random masks: {findings}"
+            next="budget",
+            sentence="{above} of {experiments} budgets beat random masks, {below} do worse: {findings}",
         ),
-        "EQUIVALENT": Route(next="layers", sentence="no budget helps beyond the margin: {findings}"),
-        "INCONCLUSIVE": Route(next="budget", sentence="neither shown nor excluded: {findings}"),
+        "EQUIVALENT": Route(next="layers", sentence="no budget helps beyond the margin: {findings}{assay}"),
+        "INCONCLUSIVE": Route(
+            next="budget",
+            sentence="no budget is shown to beat random masks, {below} of {experiments} do worse: {findings}",
+        ),
     },
 )
 
 BUDGET = Gate(
     name="budget",
     question="Does the budget chosen on one half of the sentences save bits on the other half?",
-    sql=_ONE.format(experiment="B-004"),
+    sql=_ONE.format(experiment="B-004", assay=_ASSAY),
     min_n=6,
     rules=_verdicts("DETECTED", "EQUIVALENT"),
     routes={
         "INVALID": Route(next="layers", sentence="no answer: {findings}"),
         "DETECTED": Route(next="layers", sentence="it saves {estimate:+.3f} bits: {findings}"),
-        "EQUIVALENT": Route(next="layers", sentence="it saves nothing beyond {margin} bits: {findings}"),
+        "EQUIVALENT": Route(
+            next="layers", sentence="it saves nothing beyond {margin} bits: {findings}{assay}"
+        ),
         "INCONCLUSIVE": Route(next="layers", sentence="neither shown nor excluded: {findings}"),
     },
 )
@@ -134,15 +153,17 @@ BUDGET = Gate(
 LAYERS = Gate(
     name="layers",
     question="Does some block carry more of the damage than the mean block?",
-    sql=_ONE.format(experiment="C-001"),
+    sql=_ONE.format(experiment="C-001", assay=_ASSAY),
     min_n=6,
     rules=_verdicts("DETECTED", "EQUIVALENT"),
     routes={
         "INVALID": Route(next="transfer", sentence="no answer: {findings}"),
         "DETECTED": Route(
-            next="layer_protection", sentence="some block saves more or less than the mean block: {findings}"
+            next="layer_protection", sentence="some block saves more than the mean block: {findings}"
         ),
-        "EQUIVALENT": Route(next="transfer", sentence="no block stands out beyond {margin} bits: {findings}"),
+        "EQUIVALENT": Route(
+            next="transfer", sentence="no block stands out beyond {margin} bits: {findings}{assay}"
+        ),
         "INCONCLUSIVE": Route(next="layer_protection", sentence="neither shown nor excluded: {findings}"),
     },
 )
@@ -150,13 +171,13 @@ LAYERS = Gate(
 LAYER_PROTECTION = Gate(
     name="layer_protection",
     question="Does keeping the chosen blocks save more than keeping as many others, on other sentences?",
-    sql=_ONE.format(experiment="C-002"),
+    sql=_ONE.format(experiment="C-002", assay=_ASSAY),
     min_n=6,
     rules=_verdicts("DETECTED", "EQUIVALENT"),
     routes={
         "INVALID": Route(next="transfer", sentence="no answer: {findings}"),
         "DETECTED": Route(next="transfer", sentence="they save {estimate:+.3f} bits more: {findings}"),
-        "EQUIVALENT": Route(next="transfer", sentence="not beyond {margin} bits: {findings}"),
+        "EQUIVALENT": Route(next="transfer", sentence="not beyond {margin} bits: {findings}{assay}"),
         "INCONCLUSIVE": Route(next="transfer", sentence="neither shown nor excluded: {findings}"),
     },
 )
@@ -164,12 +185,19 @@ LAYER_PROTECTION = Gate(
 TRANSFER = Gate(
     name="transfer",
     question="Do the other architectures show a disparity?",
-    sql=_SEVERAL.format(experiments="'D-001', 'D-002'", count=2, detected="bool_and"),
+    sql=_SEVERAL.format(
+        experiments="'D-001', 'D-002'",
+        count=2,
+        detected="bool_and(verdict = 'DETECTED') AND min(direction) = max(direction)",
+        assay="''",
+    ),
     min_n=6,
     rules=_verdicts("DETECTED", "EQUIVALENT"),
     routes={
         "INVALID": Route(next=NEXT_LOOK, at_last_look=STOP, sentence="no answer: {findings}"),
-        "DETECTED": Route(next=STOP, sentence="both other architectures show it: {findings}"),
+        "DETECTED": Route(
+            next=STOP, sentence="both other architectures show one, of the same sign: {findings}"
+        ),
         "EQUIVALENT": Route(next=STOP, sentence="neither shows a disparity beyond the margin: {findings}"),
         "INCONCLUSIVE": Route(
             next=NEXT_LOOK, at_last_look=STOP, sentence="neither shown nor excluded: {findings}"

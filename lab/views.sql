@@ -200,9 +200,14 @@ WITH declared AS (
 ), newest AS (
     SELECT * FROM experiment_looks
     QUALIFY row_number() OVER (PARTITION BY plan_hash, experiment ORDER BY look DESC) = 1
-), work AS (
-    SELECT plan_hash, experiment, sum(seconds) AS seconds, string_agg(DISTINCT reason, '; ') AS failure
+), marked AS (
+    SELECT plan_hash, experiment, seconds, reason, (config->>'$.look')::BIGINT AS look,
+           max((config->>'$.look')::BIGINT) OVER (PARTITION BY plan_hash, experiment) AS last_look
     FROM step JOIN plan_step USING (step_id)
+), work AS (
+    SELECT plan_hash, experiment, sum(seconds) AS seconds,
+           string_agg(DISTINCT reason, '; ') FILTER (look IS NOT DISTINCT FROM last_look) AS failure
+    FROM marked
     GROUP BY ALL
 )
 SELECT declared.study, declared.profile, declared.plan_hash, id AS experiment, declared.research_question,

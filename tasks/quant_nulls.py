@@ -69,7 +69,8 @@ def _unchanged(at: Measured, bare: TestRow) -> TestRow:
 
 def _near_zero(at: Measured, bare: TestRow) -> TestRow:
     bare = replace(
-        bare, method=f"bootstrap; mean and gap must cover 0 or lie within {NEAR_NULL} of the margin"
+        bare,
+        method=f"bootstrap; intervals of mean and gap must cover 0 or lie within {NEAR_NULL} of the margin",
     )
     if why := _no_number(at, NULL, PLAIN):
         return replace(bare, reason=why)
@@ -93,9 +94,10 @@ def _near_zero(at: Measured, bare: TestRow) -> TestRow:
 
 
 def _is_null(found: Interval, most: float) -> bool:
-    """Whether an interval covers 0, or its estimate is too small to matter."""
-    covers = found.low is not None and found.high is not None and found.low <= 0.0 <= found.high
-    return covers or (found.estimate is not None and abs(found.estimate) <= most)
+    """Whether an interval covers 0, or all of it is too small to matter."""
+    if found.low is None or found.high is None:
+        return False
+    return found.low <= 0.0 <= found.high or max(abs(found.low), abs(found.high)) <= most
 
 
 def _ordered(at: Measured, bare: TestRow, narrow: str, wide: str, most: float) -> TestRow:

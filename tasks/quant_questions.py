@@ -16,7 +16,7 @@ import numpy as np
 from stats.aligned_bootstrap import intervals
 from stats.disparity import analyse_disparity
 from stats.layer_effects import analyse_layers
-from stats.legacy_disparity import legacy_disparity, legacy_rows
+from stats.legacy_disparity import legacy_disparity, legacy_ratio_interval, legacy_rows
 from stats.preservation import analyse_preservation, choose_budget
 from stats.rows import TestRow
 from tasks.quant_measured import PLAIN, Measured, swept
@@ -149,12 +149,19 @@ def disparity(at: Measured, family: str, others: Sequence[str]) -> list[TestRow]
 
 
 def _legacy(at: Measured, name: str, family: str) -> list[TestRow]:
-    tokens = at.column(PLAIN, "tokens").sum(axis=1)
-    before, after = (np.exp2(at.bits(one).sum(axis=1) / tokens) for one in (PLAIN, name))
+    tokens = at.column(PLAIN, "tokens")
+    before, after = (at.bits(one) for one in (PLAIN, name))
     codes = at.aligned.languages
-    given = {code: (float(x), float(y)) for code, x, y in zip(codes, before, after, strict=True)}
+    perplexities = (np.exp2(bits.sum(axis=1) / tokens.sum(axis=1)) for bits in (before, after))
+    given = {code: (float(x), float(y)) for code, x, y in zip(codes, *perplexities, strict=True)}
     low = {one.code: one.tier == "low" for one in at.asked.languages}
-    return legacy_rows(legacy_disparity(given, low), name, family=family)
+    is_low = [low[code] for code in codes]
+    ratio = legacy_ratio_interval(before, after, tokens, is_low, at.drawn, alpha=at.asked.alpha)
+    rows = legacy_rows(legacy_disparity(given, low, high_touches_zero=ratio.low is None), name, family=family)
+    return [
+        replace(row, low=ratio.low, high=ratio.high) if row.hypothesis == "degradation_ratio" else row
+        for row in rows
+    ]
 
 
 def budgets(
@@ -282,24 +289,33 @@ def critical_blocks(at: Measured, sweep: Mapping[str, Any], family: str) -> tupl
     )
     named = [replace(row, family=family) for row in rows]
     saved = (quantised[None] - protected).mean(axis=(1, 2))
-    return [*named[:-1], _most_critical(named, family)], saved.tolist()
+    return [*named[:-1], most_critical(named, family)], saved.tolist()
 
 
-def _most_critical(rows: Sequence[TestRow], family: str) -> TestRow:
-    """The family's verdict with the block that saves most: contrasts sum to zero, so some are below it."""
+def most_critical(rows: Sequence[TestRow], family: str) -> TestRow:
+    """The family's answer to whether some block saves more than the mean block does.
+
+    Contrasts sum to zero, so some are below it, and one detected there answers nothing. DETECTED names the
+    block that saves most; EQUIVALENT needs every block inside the margin, detected or not.
+    """
     verdict = rows[-1]
-    blocks = [row for row in rows if row.role == "decides" and row.estimate is not None]
-    if verdict.verdict == "EQUIVALENT":
-        tosts = [row for row in rows if row.role == "equivalence" and row.low is not None]
-        widest = max(tosts, key=lambda row: max(abs(row.low or 0.0), abs(row.high or 0.0)))
-        return verdict_row(replace(verdict, low=widest.low, high=widest.high), family)
-    if verdict.verdict != "DETECTED":
+    blocks = [row for row in rows if row.role == "decides"]
+    if verdict.verdict == "INVALID":
         return verdict_row(verdict, family)
-    above = [row for row in blocks if row.verdict == "DETECTED" and (row.estimate or 0.0) > 0.0]
-    if not above:
-        why = "blocks save less than the mean block, none is shown to save more"
-        return verdict_row(replace(verdict, verdict="INCONCLUSIVE", reason=why), family)
-    return verdict_row(max(above, key=lambda row: row.estimate or 0.0), family)
+    found = [row for row in blocks if row.verdict == "DETECTED" and not row.negligible]
+    above = [row for row in found if (row.estimate or 0.0) > 0.0]
+    if above:
+        return verdict_row(max(above, key=lambda row: row.estimate or 0.0), family)
+    inside = [
+        row for row in rows if row.role == "equivalence" and row.hypothesis == f"{blocks[0].hypothesis}_tost"
+    ]
+    if all(row.p is not None and row.p <= (row.alpha or 0.0) for row in inside):
+        widest = max(inside, key=lambda row: max(abs(row.low or 0.0), abs(row.high or 0.0)))
+        return verdict_row(
+            replace(widest, verdict="EQUIVALENT", negligible=None, contrast=f"{len(inside)} blocks"), family
+        )
+    why = "blocks save less than the mean block, none is shown to save more" if found else None
+    return verdict_row(replace(verdict, verdict="INCONCLUSIVE", negligible=None, reason=why), family)
 
 
 def chosen_sets(saved: Sequence[float], keep: int, seed: int) -> list[tuple[int, ...]]:
@@ -320,6 +336,10 @@ def layer_protection(
     at: Measured, sweep: Mapping[str, Any], sets: Sequence[Sequence[int]], family: str
 ) -> list[TestRow]:
     """C-002: the chosen blocks against the mean of other sets of as many, on the half not chosen on."""
+    if len(sets) < 2:
+        gone = TestRow(family=family, hypothesis="benefit", method="", role="decides", verdict="INVALID")
+        why = f"{len(sets[0])} blocks are all there are: no others to compare with (lower keep_blocks)"
+        return [verdict_row(replace(gone, reason=why), family)]
     half = at.on(at.sentences.halves()[1])
     kept = swept(half, sweep, "kept_sets")
     question = f"blocks {','.join(map(str, sets[0]))}"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from flows.int4_disparity import SMOKE, plan
+from flows.quant_gates import DISPARITY, PRESERVATION, TRANSFER
+from lab.gates import Gate, rule_on
 from lab.plan import plan_hash, plan_text
 from lab.records import PlanRow, PlanStepRow, Record, StepRow, TestResultRow
 from lab.store import Store
@@ -31,7 +33,7 @@ def planned() -> PlanRow:
     )
 
 
-def step(name: str, experiment: str, reason: str | None = None) -> list[Record]:
+def step(name: str, experiment: str, reason: str | None = None, config: str = "{}") -> list[Record]:
     row = StepRow(
         step_id=name,
         study=PLAN.study,
@@ -39,7 +41,7 @@ def step(name: str, experiment: str, reason: str | None = None) -> list[Record]:
         arm=None,
         model=None,
         seed=None,
-        config="{}",
+        config=config,
         code="",
         seconds=2.0,
         device="cpu",
@@ -156,6 +158,56 @@ def test_a_failure_takes_the_verdict_away_until_its_row_is_replaced(tmp_path: Pa
     assert status(lab, "RQ1") == "PENDING"
     lab.record(step("mark", "A-003"))
     assert experiment(lab, "A-003")["verdict"] == "EQUIVALENT"
+
+
+def test_a_failure_at_one_look_does_not_void_what_the_next_one_answers(tmp_path: Path) -> None:
+    failed = step("mark 96", "A-003", "the worker died", '{"look": 96}')
+    whole = answers("A-003", ["EQUIVALENT"] * 2, look=192)
+    lab = told(tmp_path, *answers("A-003", ["EQUIVALENT"]), *failed, *whole)
+    assert experiment(lab, "A-003")["success"] == "failed: the worker died"
+    lab.record(step("mark 192", "A-003", config='{"look": 192}'))
+    assert experiment(lab, "A-003")["success"] == "success"
+    assert status(lab, "RQ1") == "EQUIVALENT"
+
+
+HARM, HELP, NONE = ["-DETECTED"] * 2, ["+DETECTED"] * 2, ["EQUIVALENT"] * 2
+
+
+@pytest.mark.parametrize(
+    ("gate", "said", "verdict", "sentence"),
+    [
+        (PRESERVATION, [HELP, HARM, NONE], "DETECTED", "1 of 3 budgets beat random masks, 1 do worse"),
+        (PRESERVATION, [HARM, HARM, HARM], "INCONCLUSIVE", "no budget is shown to beat random masks, 3 of 3"),
+        (PRESERVATION, [NONE, NONE, NONE], "EQUIVALENT", "no budget helps beyond the margin"),
+        (TRANSFER, [HELP, HARM], "INCONCLUSIVE", "neither shown nor excluded"),
+        (TRANSFER, [HARM, HARM], "DETECTED", "both other architectures show one, of the same sign"),
+    ],
+)
+def test_what_harms_is_not_said_to_help(
+    tmp_path: Path, gate: Gate, said: list[list[str]], verdict: str, sentence: str
+) -> None:
+    asked = ("B-001", "B-002", "B-003") if gate is PRESERVATION else ("D-001", "D-002")
+    rows = [row for name, one in zip(asked, said, strict=True) for row in answers(name, one)]
+    [evidence] = told(tmp_path, *rows).read(gate.sql, {"plan_hash": HASH, "look": 96}).to_dicts()
+    found = rule_on(gate, evidence, last_look=True)
+    assert found.verdict == verdict
+    assert sentence in found.sentence.lower()
+
+
+@pytest.mark.parametrize(("cost", "is_said"), [(0.2, True), (3.0, False)])
+def test_an_equivalence_says_where_there_was_little_to_find(
+    tmp_path: Path, cost: float, is_said: bool
+) -> None:
+    damage = [
+        replace(row, estimate=cost, low=cost - 0.1, high=cost + 0.1, margin=1.0)
+        if isinstance(row, TestResultRow)
+        else row
+        for row in answers("A-002", ["+DETECTED"] * 2)
+    ]
+    lab = told(tmp_path, *damage, *answers("A-003", NONE))
+    [evidence] = lab.read(DISPARITY.sql, {"plan_hash": HASH, "look": 96}).to_dicts()
+    said = rule_on(DISPARITY, evidence, last_look=True).sentence
+    assert ("there was little to find" in said) == is_said
 
 
 def test_experiments_that_were_not_run_say_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from flows.quant_protocol import replicates
 from lab.errors import UsageError
 from models.languages import LANGUAGES
 from models.variants import CorpusSource
+from stats.language_verdicts import family_verdict
 from stats.rows import TestRow
 from tasks import quant_questions as questions
 from tasks.quant_measured import Asked, Measured, Sentences, levels_of, refuse_unreachable
@@ -97,7 +99,10 @@ def test_the_legacy_ratio_is_beside_the_gap_and_moves_where_the_gap_does_not() -
     ratio = legacy["degradation_ratio", "int4"]
     assert ratio.estimate is not None
     assert ratio.method.endswith(("none", "mild", "moderate", "significant", "massive"))
+    assert None not in (ratio.low, ratio.high)
     assert legacy["gap_nats", "int4"].estimate is not None
+    noise = legacy["degradation_ratio", "bf16"]
+    assert noise.estimate is None  # the high-resource languages change by nothing
 
 
 def test_only_the_question_decides_and_the_rest_is_shown() -> None:
@@ -253,11 +258,42 @@ def test_the_block_that_carries_the_damage_is_found_and_keeping_it_beats_keeping
     assert verdict(after).verdict == "DETECTED"
     assert verdict(rows).contrast == "block 2"
     assert (verdict(rows).estimate or 0.0) > 1.5
+    [none] = questions.layer_protection(at, {}, questions.chosen_sets(saved, 3, seed=0), "C-002")
+    assert none.verdict == "INVALID"
+    assert "no others to compare with" in str(none.reason)
     weak, _ = questions.critical_blocks(at, sweep_product([9.0, 9.0, 1.0]), "C-001")
     assert verdict(weak).contrast in ("block 0", "block 1")
     assert (verdict(weak).estimate or 0.0) > 2.0
     alike, _ = questions.critical_blocks(at, sweep_product([2.0, 2.0, 2.0]), "C-001")
     assert verdict(alike).verdict == "EQUIVALENT"
+
+
+def block(name: str, estimate: float, said: str, tost_p: float) -> list[TestRow]:
+    """A block's contrast and its test of equivalence; a `~` makes the verdict negligible."""
+    row = TestRow(
+        family="C-001", hypothesis="protect_contrast", method="t", role="decides", contrast=name, alpha=0.05,
+        margin=1.0, estimate=estimate, low=estimate - 0.1, high=estimate + 0.1, p=0.01, p_adjusted=0.03,
+        verdict=said.lstrip("~"), negligible=said[0] == "~" or None,
+    )  # fmt: skip
+    return [row, replace(row, hypothesis="protect_contrast_tost", role="equivalence", p=tost_p, verdict=None)]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ([(0.06, "EQUIVALENT", 0.001), (-0.07, "~DETECTED", 0.001)], "EQUIVALENT"),
+        ([(0.06, "~DETECTED", 0.001), (-0.07, "INCONCLUSIVE", 0.2)], "INCONCLUSIVE"),
+        ([(0.5, "INCONCLUSIVE", 0.2), (-2.0, "DETECTED", 0.9)], "INCONCLUSIVE"),
+        ([(2.0, "DETECTED", 0.9), (-2.0, "DETECTED", 0.9)], "DETECTED"),
+    ],
+)
+def test_only_a_block_above_the_mean_is_critical_and_all_within_the_margin_are_equivalent(
+    blocks: list[tuple[float, str, float]], expected: str
+) -> None:
+    rows = [row for i, one in enumerate(blocks) for row in block(f"block {i}", *one)]
+    found = questions.most_critical([*rows, family_verdict(rows)], "C-001")
+    assert (found.verdict, found.negligible) == (expected, None)
+    assert found.contrast == "block 0" or expected != "DETECTED"
 
 
 def test_of_many_sets_of_blocks_a_fixed_draw_is_compared() -> None:
