@@ -24,7 +24,7 @@ class Row:
     peer: str
     """What stands in the ratio beside ours, in the same run; or the unit, where a promise is a time."""
     values: tuple[float, ...]
-    """A ratio a run."""
+    """A ratio a run; none where the peer is not installed."""
     goal: float | None
     """None where nothing is promised and the figure is for orientation."""
     at_least: bool
@@ -33,7 +33,7 @@ class Row:
     @property
     def met(self) -> str:
         """Whether the median reaches the goal."""
-        if self.goal is None:
+        if self.goal is None or not self.values:
             return "-"
         median = statistics.median(self.values)
         return "yes" if (median >= self.goal if self.at_least else median <= self.goal) else "NO"
@@ -41,8 +41,11 @@ class Row:
     def line(self) -> str:
         """The row in columns."""
         bound = "-" if self.goal is None else f"{'>=' if self.at_least else '<='} {self.goal:g}"
-        three = (min(self.values), statistics.median(self.values), max(self.values))
-        cells = " ".join(f"{value:8.3f}" for value in three)
+        if self.values:
+            three = (min(self.values), statistics.median(self.values), max(self.values))
+            cells = " ".join(f"{value:8.3f}" for value in three)
+        else:
+            cells = f"{'not measured':>26}"
         return f"{self.promise:<46.46} {self.peer:<38.38} {cells}  {bound:>8}  {self.met}"
 
 
@@ -57,7 +60,7 @@ def promised(
     Parameters
     ----------
     values
-        A ratio a run.
+        A ratio a run; none where the peer is not installed.
     least, most
         The goal, one of them; none for a figure without a promise.
     """
