@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +28,7 @@ from stats.rows import FloatArray, TestRow
 from stats.seed_effect import Design, analyse_seed_effect
 from tests import rank_campaign, separability_campaign
 from tests import seed_effect_campaign as seeds
+from tests import truth_worlds as worlds
 from tests.test_disparity_simulation import World as Corpus
 from tests.test_disparity_simulation import corpus
 
@@ -119,10 +121,22 @@ def _nano_judge(world: separability_campaign.World) -> Callable[[np.random.Gener
     return judge
 
 
+def _judged(draw: Callable[[Any, np.random.Generator], worlds.Found], world: object) -> Callable[..., Judged]:
+    def judge(rng: np.random.Generator) -> Judged:
+        verdict, covered = draw(world, rng)
+        return Judged(verdict=verdict, covered=covered)
+
+    return judge
+
+
+_ladder, _injection, _control, _sense = (
+    partial(_judged, draw) for draw in (worlds.ladder, worlds.injection, worlds.control, worlds.sense)
+)
 _SEED = seeds.Cell(name="null")
 _CLUSTERED = replace(_SEED, prompt_source_sd=0.2, streams=5, stream_sd=0.1, looks=(2, 4, 8))
 _CORPUS = Corpus()
 _NANO = separability_campaign.World()
+_RUNGS, _INJECTED, _CONTROL = worlds.LADDER, worlds.Injection(), worlds.Control
 STUDIES: Mapping[str, Mapping[str, Cell]] = {
     "seeds": {
         "null": Cell(wrong=DETECTED, judge=_seed_judge(_SEED)),
@@ -164,9 +178,44 @@ STUDIES: Mapping[str, Mapping[str, Cell]] = {
         "null, heavy tails": Cell(wrong=DETECTED, judge=_nano_judge(_NANO), heavy=True),
         "strong": Cell(wrong=EQUIVALENT, judge=_nano_judge(replace(_NANO, state=4.0))),
     },
+    "ladder": {
+        "null": Cell(wrong=DETECTED, judge=_ladder(_RUNGS)),
+        "null, clustered": Cell(wrong=DETECTED, judge=_ladder(replace(_RUNGS, prompt_source_sd=0.2))),
+        "null, heavy tails": Cell(wrong=DETECTED, judge=_ladder(_RUNGS), heavy=True),
+        "margin": Cell(wrong=EQUIVALENT, judge=_ladder(replace(_RUNGS, shifts=(0.2,) * 4))),
+        "margin at one size": Cell(
+            wrong=EQUIVALENT, judge=_ladder(replace(_RUNGS, shifts=(0.2, 0.0, 0.0, 0.0)))
+        ),
+        "strong": Cell(wrong=EQUIVALENT, judge=_ladder(replace(_RUNGS, shifts=(0.6,) * 4))),
+    },
+    "injection": {
+        "null": Cell(wrong=DETECTED, judge=_injection(_INJECTED)),
+        "null, clustered": Cell(wrong=DETECTED, judge=_injection(replace(_INJECTED, prompt_source_sd=0.2))),
+        "null, 10 % missing": Cell(wrong=DETECTED, judge=_injection(replace(_INJECTED, missing=0.1))),
+        "null, heavy tails": Cell(wrong=DETECTED, judge=_injection(_INJECTED), heavy=True),
+        "margin": Cell(wrong=EQUIVALENT, judge=_injection(replace(_INJECTED, shift=0.2))),
+        "strong": Cell(wrong=EQUIVALENT, judge=_injection(replace(_INJECTED, shift=0.8))),
+    },
+    "control": {
+        "strong": Cell(wrong=("EQUIVALENT", "INVALID"), judge=_control(_CONTROL())),
+        "strong, 5 % missing": Cell(wrong=("EQUIVALENT", "INVALID"), judge=_control(_CONTROL(missing=0.05))),
+        "value has no say": Cell(wrong=("DETECTED", "INVALID"), judge=_control(_CONTROL(apart=(1.0,)))),
+        "half the texts agree": Cell(wrong=DETECTED, judge=_control(_CONTROL(apart=(0.5,)))),
+        "half, by prompt": Cell(wrong=DETECTED, judge=_control(_CONTROL(apart=(0.2, 0.8)))),
+        "95 % of texts agree": Cell(wrong=EQUIVALENT, judge=_control(_CONTROL(apart=(0.95,)))),
+        "99 % repeat": Cell(wrong=("INVALID",), judge=_control(_CONTROL(agree=0.99))),
+        "the label counts": Cell(wrong=(*DETECTED, *EQUIVALENT), judge=_control(_CONTROL(label=0.1))),
+    },
+    "sense": {
+        "null": Cell(wrong=DETECTED, judge=_sense(worlds.NO_GAIN)),
+        "null, clustered": Cell(wrong=DETECTED, judge=_sense(worlds.CLUSTERED)),
+        "null, heavy tails": Cell(wrong=DETECTED, judge=_sense(worlds.CLUSTERED), heavy=True),
+        "margin": Cell(wrong=EQUIVALENT, judge=_sense(worlds.GAIN)),
+        "strong": Cell(wrong=EQUIVALENT, judge=_sense(worlds.STRONG)),
+    },
 }  # fmt: skip
-"""Studies not here: direct injection generates real texts (`tests.injection_campaign`); the retrieval heads'
-bootstrap is judged by its rejections and coverage (`tests.two_way_campaign`)."""
+"""Real texts under direct injection: `tests.injection_campaign`; the retrieval heads' bootstrap by its
+rejections and coverage, beside other methods: `tests.two_way_campaign`."""
 
 
 def line(study: str, name: str, cell: Cell, studies: int, *, seed: int) -> str:
@@ -182,14 +231,14 @@ def line(study: str, name: str, cell: Cell, studies: int, *, seed: int) -> str:
     shares = "  ".join(f"{counts[verdict] / studies:6.3f}" for verdict in VERDICTS)
     covered = f"{sum(known) / len(known):.3f}" if known else "  -  "
     return (
-        f"{study:<11} {name:<22} {studies:6}  {shares}  {','.join(cell.wrong):<11} {wrong:.4f} +- {error:.4f}"
+        f"{study:<11} {name:<22} {studies:6}  {shares}  {','.join(cell.wrong):<18} {wrong:.4f} +- {error:.4f}"
         f"  {covered}  {time.perf_counter() - began:5.0f} s"
     )
 
 
 HEAD = (
     f"{'study':<11} {'truth':<22} {'n':>6}  {'DETECT':>6}  {'EQUIV':>6}  {'INCONC':>6}  {'INVALI':>6}  "
-    f"{'wrong here':<11} {'share +- MC error':<17}  cover"
+    f"{'wrong here':<18} {'share +- MC error':<17}  cover"
 )
 
 

@@ -13,10 +13,14 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
+from stats.rows import FloatArray
 from stats.scaling_fit import scaling_fit
 from stats.two_way_bootstrap import Crossed, crossed, two_way
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +68,33 @@ def study(case: Case, seeds: int, lemmas: int, rng: np.random.Generator) -> Cros
         of_seed, of_lemma = rng.normal(size=(seeds, 1)), rng.normal(size=(1, lemmas))
         noise = case.noise * rng.normal(size=(seeds, lemmas))
         return crossed(case.effect + case.seed * of_seed + case.lemma * of_lemma + noise, range(lemmas))
+    drawn = items(lemmas, rng)
+    first, second = (answers(case, effect, drawn, seeds, rng) for effect in (case.effect, 0.0))
+    return crossed(first - second, drawn.lemma)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Items:
+    """Items of all lemmas, 4 to 13 each."""
+
+    lemma: IntArray
+    shared: FloatArray
+    """Log odds that every condition has."""
+
+
+def items(lemmas: int, rng: np.random.Generator) -> Items:
+    """Harder and easier lemmas, and items within them."""
     place = np.repeat(np.arange(lemmas), rng.integers(4, 14, size=lemmas))
-    shared = rng.normal(size=lemmas)[place] + rng.normal(size=len(place))
-    hits = []
-    for base in (BASE + case.effect, BASE):
-        own = case.lemma * rng.normal(size=lemmas)[place] + case.seed * rng.normal(size=(seeds, 1))
-        network = 0.5 * rng.normal(size=(seeds, len(place)))
-        hits.append(rng.random(network.shape) < special.expit(base + shared + own + network))
-    return crossed(hits[0].astype(np.float64) - hits[1], place)
+    return Items(lemma=place, shared=rng.normal(size=lemmas)[place] + rng.normal(size=len(place)))
+
+
+def answers(case: Case, effect: float, drawn: Items, seeds: int, rng: np.random.Generator) -> FloatArray:
+    """(seeds, items) right or wrong, of a condition with an effect in log odds."""
+    own = case.lemma * rng.normal(size=len(set(drawn.lemma)))[drawn.lemma]
+    own = own + case.seed * rng.normal(size=(seeds, 1))
+    network = 0.5 * rng.normal(size=(seeds, len(drawn.lemma)))
+    right = rng.random(network.shape) < special.expit(BASE + effect + drawn.shared + own + network)
+    return right.astype(np.float64)
 
 
 def rates(case: Case, studies: int, seeds: int, lemmas: int, rng: np.random.Generator) -> dict[str, float]:

@@ -1,0 +1,186 @@
+"""Simulated studies of the ladder, direct injection, the seed control and sense scaling, for `tests.truth`.
+
+Each function draws a whole study and judges it as its gates do; it returns the verdict, and whether the
+deciding interval held the truth where that is one number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from stats.control import ControlRun, analyse_control
+from stats.crossover import analyse_ladder
+from stats.injection_effect import InjectedText, analyse_injection
+from stats.rows import FloatArray, TestRow
+from stats.seed_effect import Design
+from stats.sense_rows import analyse_contrasts
+from tests import two_way_campaign
+from tests.simulated_ladder import Truth, climb
+
+Found = tuple[str, bool | None]
+LADDER = Truth(shifts=(0.0, 0.0, 0.0, 0.0))
+
+
+def ladder(truth: Truth, rng: np.random.Generator) -> Found:
+    """Four sizes, climbed look by look."""
+    rows = analyse_ladder(climb(truth, rng), [("mtld", "HMIX-PRNG")])
+    [verdict] = [row.verdict for row in rows if (row.family, row.role) == ("ladder", "verdict")]
+    return str(verdict), None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Injection:
+    """Three settings, three sources; a text's SD within source and prompt is 1."""
+
+    shift: float = 0.0
+    """Of the first source under the first setting."""
+    shared: float = 0.5
+    """Share of a text's variance that sample k of a prompt has under every source (common random numbers)."""
+    prompt_source_sd: float = 0.0
+    missing: float = 0.0
+    prompts: int = 12
+    looks: tuple[int, ...] = (10, 20, 40)
+
+
+SETTINGS = (("select", None, None), ("gumbel", None, None), ("logit_perturb", 0.3, "gaussian"))
+SOURCES = ("A", "B", "C")
+METRICS = ("mtld", "distinct_2")
+
+
+def _injected(world: Injection, rng: np.random.Generator) -> FloatArray:
+    """(settings, metrics, prompts, sources, samples)."""
+    M, P, S, K = len(METRICS), world.prompts, len(SOURCES), world.looks[-1]
+    shape = (len(SETTINGS), M, P, S, K)
+    block = rng.normal(size=(len(SETTINGS), M, P, 1, K))
+    y = math.sqrt(world.shared) * block + math.sqrt(1.0 - world.shared) * rng.normal(size=shape)
+    y += rng.normal(size=(1, M, P, 1, 1))
+    y += world.prompt_source_sd * rng.normal(size=(len(SETTINGS), M, P, S, 1))
+    y[0, :, :, 0] += world.shift
+    lost = rng.random(size=(len(SETTINGS), 1, P, S, K)) < world.missing
+    return np.where(lost, np.nan, y)
+
+
+def injection(world: Injection, rng: np.random.Generator) -> Found:
+    """Look by look, until the verdict is decisive."""
+    y, verdict, covered = _injected(world, rng), "INCONCLUSIVE", True
+    for look in world.looks:
+        texts = [
+            InjectedText(
+                mode=mode,
+                dose=dose,
+                law=law,
+                source=source,
+                prompt=f"p{p}",
+                values={name: _number(y[g, m, p, s, k]) for m, name in enumerate(METRICS)},
+            )
+            for g, (mode, dose, law) in enumerate(SETTINGS)
+            for s, source in enumerate(SOURCES)
+            for p in range(world.prompts)
+            for k in range(look)
+        ]
+        design = Design(primary=METRICS, looks=world.looks, look=look, sources=SOURCES)
+        rows = analyse_injection(texts, design)
+        verdict = str(rows[-1].verdict)
+        [pair] = [
+            row
+            for row in rows
+            if (row.family, row.hypothesis, row.metric, row.contrast)
+            == ("injection_effect select", "pairwise", METRICS[0], "A-B")
+        ]
+        covered = _holds(pair, world.shift)
+        if verdict in ("DETECTED", "EQUIVALENT"):
+            break
+    return verdict, covered
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _holds(row: TestRow, truth: float) -> bool:
+    return row.low is not None and row.high is not None and row.low <= truth <= row.high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """400 values of two sources over 10 prompts: once, repeated, under the other label, replayed."""
+
+    agree: float = 1.0
+    """Chance that two texts of one value are the same."""
+    apart: tuple[float, ...] = (0.0,)
+    """Chance that two texts of different values are the same, prompt by prompt in turn."""
+    label: float = 0.0
+    """Chance that the label changes the text."""
+    missing: float = 0.0
+
+
+PROMPTS, DRAWS = 10, 20
+Part = Literal["sample", "repeat", "swap", "replay"]
+
+
+def control(world: Control, rng: np.random.Generator) -> Found:
+    """The interval is that of different values."""
+    runs: list[ControlRun] = []
+    other = {"A": "B", "B": "A"}
+    spoilt = 1.0 - math.sqrt(world.agree)
+    for source in other:
+        for p in range(PROMPTS):
+            common = math.sqrt(world.apart[p % len(world.apart)])
+            for k in range(DRAWS):
+                text = "all" if rng.random() < common else f"{source} {k}"
+                for part in ("sample", "repeat", "swap", "replay"):
+                    is_own = rng.random() >= spoilt and not (part == "swap" and rng.random() < world.label)
+                    lost = rng.random() < world.missing
+                    said = f"{p} {text}" if is_own else f"{p} {source} {k} {part}"
+                    runs.append(
+                        ControlRun(
+                            part=part,
+                            label=other[source] if part == "swap" else source,
+                            drawn_by=source,
+                            prompt=f"p{p}",
+                            k=k,
+                            seed32=(p * DRAWS + k) * 2 + (source == "B"),
+                            sha256=None if lost else said,
+                            failure="no answer" if lost else None,
+                        )
+                    )
+    rows = analyse_control(runs, required_pairs=400, rng=rng)
+    [apart] = [row for row in rows if row.hypothesis == "different_values_agree"]
+    return str(rows[-1].verdict), _holds(apart, sum(world.apart) / len(world.apart))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sense:
+    """Three conditions, 0 / 1 answers of 10 seeds on the items of 60 lemmas."""
+
+    case: two_way_campaign.Case
+    margin: float | None = None
+    """None: as large as the difference that is true."""
+    seeds: int = 10
+    lemmas: int = 60
+
+
+NO_GAIN = Sense(case=two_way_campaign.CASES["0/1 noise only"], margin=0.05)
+CLUSTERED = Sense(case=two_way_campaign.CASES["0/1 both"], margin=0.05)
+GAIN = Sense(case=two_way_campaign.CASES["0/1 both, effect"])
+STRONG = Sense(case=replace(GAIN.case, effect=2.5), margin=0.05)
+
+
+def sense(world: Sense, rng: np.random.Generator) -> Found:
+    """B differs from A by the effect, C does not; in a null every contrast is asked."""
+    case, truth = world.case, two_way_campaign.truth(world.case)
+    drawn = two_way_campaign.items(world.lemmas, rng)
+    effects = {"A": 0.0, "B": case.effect, "C": 0.0}
+    hits = {name: two_way_campaign.answers(case, by, drawn, world.seeds, rng) for name, by in effects.items()}
+    rows = analyse_contrasts(
+        hits, drawn.lemma, rng=rng, margin=truth if world.margin is None else world.margin
+    )
+    verdicts = {row.contrast: str(row.verdict) for row in rows if row.role == "decides"}
+    [decides] = [row for row in rows if row.role == "decides" and row.contrast == "B-A"]
+    asked = verdicts.values() if case.effect == 0.0 else [verdicts["B-A"]]
+    ordered = ("DETECTED", "INVALID", "INCONCLUSIVE", "EQUIVALENT")
+    return next(one for one in ordered if one in asked), _holds(decides, truth)
