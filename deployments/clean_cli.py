@@ -9,7 +9,7 @@ from typing import Any
 
 from deployments.studies_cli import refuse_at_work
 from flows.registry import find_study
-from lab.cleaning import Found, delete, of_study, old_sources
+from lab.cleaning import Found, delete, of_old_nights, of_study
 from lab.night_book import only_night
 from lab.store import Store
 
@@ -27,7 +27,7 @@ def clean(home: Path, name: str | None, *, yes: bool, as_json: bool) -> None:
         refuse_at_work(home, "ladder clean")
         store = Store(home)
         own, shared = ([], []) if study is None else of_study(store, home, study)
-        found = [*own, *old_sources(store, home)]
+        found = [*own, *of_old_nights(store, home)]
         if yes:
             delete(found)
     told = _told(home, study, found, shared, deleted=yes)

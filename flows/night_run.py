@@ -22,12 +22,13 @@ from flows.night_routes import follow, follow_failure, mark_launched
 from flows.night_told import said
 from flows.registry import find_study, studies
 from flows.run_row import publish
-from lab.cleaning import delete, old_sources
+from lab.cleaning import delete, of_old_nights
 from lab.clock import elapsed
 from lab.errors import UsageError, unknown
 from lab.machine import cpu_name
 from lab.night_book import (
     AT_DEADLINE,
+    CANCELLED,
     WITH_NIGHT,
     NightBook,
     candidate,
@@ -173,6 +174,8 @@ class Night:
         whole = self.left
         if whole <= 0.0:
             logger.warning("the night was due to end before it began; nothing is started")
+        elif self.book.waiting():
+            self.children.prepare()  # it does its imports while the candidates are weighed
         while True:
             weighed = [(one, self._predicted(one)) for one in self.book.waiting()]
             waiting = [(one, found) for one, found in weighed if found is not None]
@@ -283,6 +286,10 @@ class Night:
             # last: after a kill before it the next night finds the run done and follows its routes again
             self.book.put(replace(row, state="done"))
             return
+        if kind == "CANCELLED":  # on its page: no fault of the study's
+            self.book.put(replace(row, state="left", note=CANCELLED))
+            logger.warning("%s: %s", row.study, CANCELLED)
+            return
         self.failed += 1
         again = self.book.failures(row.item) + 1 < MOST_ATTEMPTS
         then = "the next night tries again" if again else f"failed {MOST_ATTEMPTS} times"
@@ -300,8 +307,8 @@ class Night:
 
     def _say_why_nothing_fits(self, waiting: list[tuple[Candidate, Prediction]]) -> None:
         for one, expected in waiting:
-            left = max(0.0, self.left)
-            note = f"needs about {expected.seconds:.0f} s ({expected.source}), {left:.0f} s were left"
+            left = f"{self.left:.0f} s were left" if self.left > 0.0 else "the budget was spent"
+            note = f"needs about {expected.seconds:.0f} s ({expected.source}), {left}"
             self.book.put(replace(self.book.rows[one.item], note=note))
 
     def how_it_ended(self) -> tuple[str, str | None]:
@@ -321,7 +328,7 @@ class Night:
         try:
             self.book.store.read("SELECT 1", wait_seconds=STORE_PATIENCE_SECONDS)
             publish(self.home)
-            delete(old_sources(self.book.store, self.home))
+            delete(of_old_nights(self.book.store, self.home))
             began = elapsed()
             is_shown = state != "failed"  # on the night's page, if the server is not what failed
             (reporting.write if is_shown else reporting.write.fn)(str(self.home))

@@ -1,4 +1,4 @@
-"""What can be made again and so may go: a study's products and figures, code copies of old nights.
+"""What can be made again and so may go: a study's products and figures, code copies and logs of old nights.
 
 Rows, plans and tapes are results and stay. A product is a study's own if rows of no other study name it; one
 that no row names, as a kill leaves it, goes with its kind if only one study has products of that kind.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.machine import is_alive
@@ -16,7 +17,7 @@ from lab.report_group import read_groups
 from lab.store import Store
 
 KEPT_NIGHTS = 3
-"""The newest nights, whose copy of the code stays to be looked at."""
+"""The newest nights, whose copy of the code and logs stay to be looked at."""
 NO_PRODUCTS = ("results", "texts")
 """Folders of `cache`: Prefect's records, of which one without its product does not count, and downloads."""
 _NAMED = r"""
@@ -44,7 +45,7 @@ class Found:
 
     path: Path
     kind: str
-    """What it is: `cache/generation`, `models/nano_run`, `figures`, `nights/source`."""
+    """What it is: `cache/generation`, `models/nano_run`, `figures`, `nights/source`, `logs`."""
     size: int
     """Bytes of all its files."""
 
@@ -71,19 +72,30 @@ def of_study(store: Store, home: Path, study: str) -> tuple[list[Found], list[Fo
     return own, shared
 
 
-def old_sources(store: Store, home: Path) -> list[Found]:
-    """Copies of the code that no night needs: not the newest, nor of one that runs or has a run at work."""
-    rows = store.read("SELECT night_id, state, process FROM night ORDER BY started_at DESC").to_dicts()
+def of_old_nights(store: Store, home: Path) -> list[Found]:
+    """Copies of the code that no night needs, and logs of runs from before the kept nights.
+
+    Needed are the newest, and those of a night that runs or has a run at work.
+    """
+    rows = store.read(
+        "SELECT night_id, state, process, started_at FROM night ORDER BY started_at DESC"
+    ).to_dicts()
     needed = {row["night_id"] for row in rows[:KEPT_NIGHTS]}
     needed |= {row["night_id"] for row in rows if row["state"] == "running" and is_alive(row["process"])}
     needed |= set(store.read(_OPEN)["night_id"].to_list())
     known = {row["night_id"] for row in rows}
-    folders = sorted((home / "nights").glob("*/source"))
-    return [
+    first = min((row["started_at"] for row in rows if row["night_id"] in needed), default=datetime.min)
+    sources = [
         _found(folder, "nights/source")
-        for folder in folders
+        for folder in sorted((home / "nights").glob("*/source"))
         if folder.parent.name in known and folder.parent.name not in needed
     ]
+    logs = sorted((home / "logs").glob("night-*.log"))
+    return [*sources, *(_found(log, "logs") for log in logs if _written(log) < first)]
+
+
+def _written(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
 
 
 def delete(found: Iterable[Found]) -> None:

@@ -32,6 +32,7 @@ UNFINISHED = ("budget", "crashed", "cancelled", "failed")
 """Ends of a night that the next one continues."""
 AT_DEADLINE = "stopped at the deadline"
 WITH_NIGHT = "stopped with its night"
+CANCELLED = "cancelled by hand; the next night goes on with it"
 """Notes of a candidate that was stopped; one that is left with another note and a time has failed."""
 CHAIN = """
 WITH RECURSIVE chain AS (
@@ -115,7 +116,7 @@ class NightBook:
 
     def failures(self, item: str) -> int:
         """How often the item failed since it was last done, in any night."""
-        was_stopped = f"note IN ('{AT_DEADLINE}', '{WITH_NIGHT}')"
+        was_stopped = f"note IN ('{AT_DEADLINE}', '{WITH_NIGHT}', '{CANCELLED}')"
         return self._since_done(f"count(*) FILTER (seconds IS NOT NULL AND NOT {was_stopped})", item)
 
     def _since_done(self, counted: str, item: str) -> int:

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 STOP_GRACE_SECONDS = 8.0
 """Between asking a run to end and killing it: less than the 15 s that a night may exceed its budget by."""
+BY_HAND = "cancelled by hand"
 TAIL_LINES = 5
-LAST_EVENTS_SECONDS = 15.0
 PROGRESS_EVERY_SECONDS = 20.0
 """Between two lines of progress that a night passes on."""
 SERVER_PATIENCE_SECONDS = 120.0
@@ -76,6 +76,9 @@ class Launched:
                 if is_waiting and not served(self.deployment):  # no worker came for it, and none is there
                     self.execute()
                 return None
+            if found.state is not None and found.state.is_cancelling():  # asked on its page; wait() ends it
+                api.set_flow_run_state(UUID(self.flow_run_id), Cancelled(message=BY_HAND), force=True)
+                return "CANCELLED", BY_HAND
             if not has_ended:
                 return None
             why = f"its process ended with code {self.child.process.returncode}: {_tail(self.log)}"
@@ -115,9 +118,10 @@ class Launched:
                 return None
             self._pause(min(left, pause))
             pause = min(2.0, 1.2 * pause)
-        if self.child is not None:  # its last events are still being handed over
-            self._pause(LAST_EVENTS_SECONDS)
-            self._tell()
+        if self.child is not None and found[0] in ("COMPLETED", "FAILED"):
+            self.children.see_off(self.child)
+        elif self.child is not None:  # cancelled on its page, say: nobody has told its process
+            self.child.end(STOP_GRACE_SECONDS)
             self.child.let_go()
         return found
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+LAST_EVENTS_SECONDS = 15.0
+"""How long a process whose run is done may hand over its last events."""
+
 
 @dataclass
 class Child:
@@ -28,6 +31,12 @@ class Child:
         self.log = log
         with contextlib.suppress(BrokenPipeError), cast(IO[bytes], self.process.stdin) as told:
             told.write(f"{flow_run_id}\n".encode())
+
+    def see_off(self) -> None:
+        """Wait until it has ended by itself, then make sure of it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=LAST_EVENTS_SECONDS)
+        self.let_go()
 
     def end(self, grace_seconds: float) -> None:
         """Ask all of its processes to end; kill what is left after the grace."""
@@ -48,7 +57,7 @@ class Child:
 
 
 class Children:
-    """The children of a night, of which one at most is not told its run yet.
+    """The children of a night: one at work, one at most not told its run yet, one at most on its way out.
 
     Parameters
     ----------
@@ -61,6 +70,7 @@ class Children:
     def __init__(self, source: Path, logs: Path) -> None:
         self._source, self._logs = source, logs
         self._next: Child | None = None
+        self._leaving: Child | None = None
 
     def prepare(self) -> None:
         """Start a process that waits for its run, unless one does."""
@@ -75,8 +85,17 @@ class Children:
             found = None
         return found or self._started()
 
+    def see_off(self, child: Child) -> None:
+        """One whose run is done: it hands over its last events and ends beside what follows."""
+        if self._leaving is not None:
+            self._leaving.see_off()
+        self._leaving = child
+
     def close(self) -> None:
-        """End the one that was not needed."""
+        """Wait for the one that is leaving; end the one that was not needed."""
+        if self._leaving is not None:
+            self._leaving.see_off()
+            self._leaving = None
         if self._next is not None:
             self._next.let_go()
             self._next.process.wait()

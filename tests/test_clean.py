@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
 
 from lab import lock
-from lab.cleaning import delete, of_study, old_sources
+from lab.cleaning import delete, of_old_nights, of_study
 from lab.machine import this_process
 from lab.night_book import NIGHT_LOCK
 from lab.products import Products
@@ -138,7 +138,7 @@ def test_a_run_or_a_night_at_work_is_not_disturbed(
     assert said(monkeypatch, capsys, "clean", STUDY, "--yes")[0] == 0
 
 
-def test_code_copies_stay_of_the_newest_three_nights_and_of_those_with_something_at_work(
+def test_code_copies_and_logs_stay_of_the_newest_three_nights_and_of_those_with_something_at_work(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ends = ["completed"] * 8
@@ -153,12 +153,18 @@ def test_code_copies_stay_of_the_newest_three_nights_and_of_those_with_something
         (home / "nights" / f"n{i}" / "source" / "lab").mkdir(parents=True)
         (home / "nights" / f"n{i}" / "source" / "lab" / "a.py").write_text("1", encoding="utf-8")
     (home / "nights" / "by hand" / "source").mkdir(parents=True)
-    found = old_sources(Store(home), home)
-    assert [one.path.parent.name for one in found] == ["n0", "n3", "n4"]
+    (home / "logs").mkdir()
+    for name, days in (("night-old.log", -1), ("night-new.log", 20)):
+        (home / "logs" / name).write_text("09:00:00  a line", encoding="utf-8")
+        moment = (NOON + timedelta(days=days)).replace(tzinfo=UTC).timestamp()
+        os.utime(home / "logs" / name, (moment, moment))
+    found = of_old_nights(Store(home), home)
+    assert [one.path.parent.name for one in found] == ["n0", "n3", "n4", "logs"]
     running = Store(home).read("SELECT * FROM night WHERE state = 'running'").row(0, named=True)
     Store(home).record([replace(NIGHT, **running | {"state": "crashed", "ended_at": NOON})])
     code, out, _ = said(monkeypatch, capsys, "clean", "--yes", "--json")
-    assert (code, json.loads(out)["found"][0]["count"]) == (0, 4)
+    assert (code, [one["count"] for one in json.loads(out)["found"]]) == (0, [1, 4])
+    assert [path.name for path in (home / "logs").iterdir()] == ["night-new.log"]
     assert sorted(path.name for path in home.glob("nights/*") if (path / "source").exists()) == [
         "by hand", "n2", "n5", "n6", "n7",
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,21 +12,23 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from prefect.states import Scheduled
+from prefect import flow
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Running, Scheduled
 
 from flows.night_run import Night, Wishes
 from lab.clock import elapsed
 from lab.errors import UsageError
 from lab.lock import held
 from lab.machine import git_state, is_alive, this_process
-from lab.night_book import NIGHT_LOCK, NightBook
+from lab.night_book import CANCELLED, NIGHT_LOCK, NightBook
 from lab.night_queue import Candidate
 from lab.records import QueueRow
 from lab.snapshot_source import copy_source
 from lab.store import Store
 from tasks import launching
 from tasks.launching import Launched
-from tasks.night_children import Children
+from tasks.night_children import Child, Children
 from tests.night_rows import DECISION, NIGHT, RUN
 
 
@@ -60,6 +63,49 @@ def test_a_run_that_failed_or_was_refused_leads_to_the_next_smaller_profile(tmp_
         ("entropy_seeds", "laptop", "{}", "queued"),
     ]
     assert [row[3] for row in rows[:3]] == ["left", "refused", "left"]
+
+
+def test_a_run_cancelled_on_its_page_is_left_and_is_no_failure(tmp_path: Path) -> None:
+    Store(tmp_path).record([NIGHT])
+    one = night(tmp_path, climb=False)
+    large = Candidate(study="mechanism", profile="fast", settings={}, why="a test")
+    one.book.add(large)
+    under_way = Launched(flow_run_id="f1", deployment="s/p", log=tmp_path / "log", children=one.children)
+    one._settle(one.book.rows[large.item], under_way, ("CANCELLED", "cancelled by hand"), 1.0)
+    rows = Store(tmp_path).read("SELECT study, profile, state, note FROM queue").rows()
+    assert rows == [("mechanism", "fast", "left", CANCELLED)]  # and no smaller profile in its place
+    assert (one.failed, one.book.failures(large.item)) == (0, 0)
+
+
+@pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])
+def test_the_process_of_a_run_cancelled_on_its_page_is_ended(
+    state: str, tmp_path: Path, prefect_server: None
+) -> None:
+    children = Children(tmp_path, tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    read_end, owner_end = os.pipe()
+    log = tmp_path / "log"
+    log.touch()
+
+    @flow(name="asleep")
+    def asleep() -> None:
+        pass
+
+    with launching.client() as api:
+        run = api.create_flow_run(asleep, state=Running())
+        api.set_flow_run_state(run.id, State(type=StateType(state)), force=True)
+    one = Launched(
+        flow_run_id=str(run.id),
+        deployment="s/p",
+        log=log,
+        children=children,
+        child=Child(process=process, log=log, owner_end=owner_end),
+    )
+    found = one.wait(elapsed() + 30.0)
+    assert found is not None
+    assert found[0] == "CANCELLED"
+    assert process.poll() is not None
+    os.close(read_end)
 
 
 @pytest.mark.parametrize(("climb", "state"), [(True, "queued"), (False, "proposed")])
