@@ -25,6 +25,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.int4_experiments import EXPERIMENTS, RESEARCH_QUESTIONS
+from flows.quant_corpora import corpus_source, language_table, refuse_corpus
 from flows.quant_gates import GATES
 from flows.quant_protocol import QuantProtocol, replicates
 from flows.quant_run import begin
@@ -33,10 +34,9 @@ from lab.plan import Plan
 from lab.products import Products
 from lab.study import PlannedStep, Study
 from models.corpus import Language
-from models.languages import LANGUAGES, WEB_LANGUAGES
 from models.multilingual import MODELS, load_trained, spec_of
 from models.quant_spec import LEGACY, CalibrationMix, Preservation, QuantSpec, Selector
-from models.variants import CorpusSource, Variant
+from models.variants import Variant
 from tasks import quant_measuring, quant_training
 from tasks.fan_out import runner
 from tasks.quant_measured import refuse_unreachable
@@ -47,7 +47,6 @@ PREDICTION = (
     "Low-resource languages lose more bits an aligned sentence. Against it counts a gap detected below zero, "
     "or one inside 1 bit."
 )
-HUB = ("flores", "flores+", "udhr", "opus-100")
 SECONDARY = ("relative", "bits_per_byte", "premium_bits_per_byte", "bits_per_character", "nats_per_token")
 
 
@@ -62,10 +61,20 @@ class Int4Disparity:
     model: Annotated[str, Field(description="Of experiments A to C: an embedded model or a hub id")]
     transfer: Annotated[tuple[str, str], Field(description="Models of D-001 and D-002")]
     corpus: Annotated[
-        str, Field(description="cldr, a folder of aligned files, or flores, udhr, opus-100 from the hub")
+        str, Field(description="cldr, a folder of aligned files, or flores, flores+, udhr from the hub")
     ]
-    split: Annotated[str, Field(description="Of a corpus from the hub")] = "devtest"
+    split: Annotated[str, Field(description="Of a corpus from the hub; its own when empty")] = ""
     revision: Annotated[str | None, Field(description="Of a corpus from the hub")] = None
+    calibration_corpus: Annotated[
+        str,
+        Field(
+            description="Texts to calibrate on and to fit unigram models on: c4, opus-100 or a folder; "
+            "sentences of the corpus that are not evaluated when empty"
+        ),
+    ] = ""
+    languages_file: Annotated[
+        str, Field(description="Languages and tiers as JSON; languages.json of a folder when empty")
+    ] = ""
     languages: Annotated[tuple[str, ...], Field(description="Codes; all of the table when empty")] = ()
     looks: Annotated[tuple[int, ...], Field(description="Aligned sentences at each look", min_length=1)]
     replicates: Annotated[
@@ -116,16 +125,21 @@ class Int4Disparity:
             )
         if list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 16:
             raise UsageError(f"looks = {self.looks}; allowed: rising numbers of sentences, from 16")
-        known = {one.code for one in LANGUAGES}
+        refuse_corpus(self.corpus, self.split)
+        table, stated = language_table(self.corpus, self.languages_file, model=self.model)
+        known = {one.code for one in table}
         strange = [code for code in self.languages if code not in known]
         if strange:
             raise unknown("language", strange[0], known)
-        refuse_unreachable(chosen_languages(self), self.looks, self.alpha)
+        try:
+            refuse_unreachable(chosen_languages(self), self.looks, self.alpha)
+        except UsageError as error:
+            raise UsageError(f"{stated}: {error}" if stated else str(error)) from error
 
 
 def chosen_languages(settings: Int4Disparity) -> tuple[Language, ...]:
     """The rows of the language table that are compared."""
-    table = LANGUAGES if settings.model in MODELS else WEB_LANGUAGES
+    table, _ = language_table(settings.corpus, settings.languages_file, model=settings.model)
     return tuple(one for one in table if not settings.languages or one.code in settings.languages)
 
 
@@ -246,7 +260,13 @@ def protocol(settings: Int4Disparity) -> QuantProtocol:
         transfer=dict(zip(("D-001", "D-002"), settings.transfer, strict=True)),
         replicates=settings.replicates,
         languages=languages,
-        source=corpus_source(settings, codes),
+        source=corpus_source(
+            settings.corpus,
+            codes,
+            split=settings.split,
+            revision=settings.revision,
+            others=settings.calibration_corpus,
+        ),
         mix=CalibrationMix(texts=tuple((code, settings.calibration) for code in codes)),
         main=main_spec(settings),
         variants=variants(settings),
@@ -260,21 +280,6 @@ def protocol(settings: Int4Disparity) -> QuantProtocol:
         timeout_seconds=60.0 * settings.timeout_minutes,
         every_experiment=settings.every_experiment,
     )
-
-
-def corpus_source(settings: Int4Disparity, codes: tuple[str, ...]) -> CorpusSource:
-    """Where the sentences come from."""
-    if settings.corpus == "cldr":
-        return CorpusSource(kind="cldr", languages=codes)
-    if settings.corpus in HUB:
-        return CorpusSource(
-            kind="hub",
-            name=settings.corpus,
-            languages=codes,
-            split=settings.split,
-            revision=settings.revision,
-        )
-    return CorpusSource(kind="folder", name=settings.corpus, languages=codes)
 
 
 def steps(settings: Int4Disparity, home: Path) -> list[PlannedStep]:

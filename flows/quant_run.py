@@ -16,17 +16,18 @@ from typing import Any
 from flows import run_row
 from flows.int4_experiments import EXPERIMENTS, in_order
 from flows.quant_asking import SWEEPS, question_of, start_sweeps
+from flows.quant_corpora import refuse
 from flows.quant_gates import DISPARITY, NEEDS
 from flows.quant_protocol import QuantProtocol, Replicate, replicates
 from flows.run_row import Opened, open_run
-from lab.errors import UsageError, WorkError
+from lab.errors import WorkError
 from lab.fingerprint import canonical, fingerprint
 from lab.gates import NEXT_LOOK
 from lab.products import Products
 from lab.records import DecisionRow, PlanStepRow, Record, StepRow
 from lab.tables import utc_now
 from models.multilingual import load_trained, spec_of
-from models.variants import Variant, unevaluated_texts
+from models.variants import Variant
 from tasks import quant_analysis, quant_measuring, quant_training
 from tasks.deciding import Standing, decide
 from tasks.generation import Model
@@ -38,9 +39,6 @@ from tasks.shell import unwalked
 
 logger = logging.getLogger(__name__)
 
-LEAST_OTHERS = 100
-"""Sentences of each language that must not be evaluated: a unigram model of fewer is no floor."""
-
 
 def begin(protocol: QuantProtocol) -> QuantRun:
     """Open the run's row; the first run of a profile freezes the profile's plan, as it is shipped.
@@ -48,10 +46,10 @@ def begin(protocol: QuantProtocol) -> QuantRun:
     Raises
     ------
     UsageError
-        For a home that cannot be written, a frozen plan that is damaged, or a corpus that is not aligned or
-        too small, with the place.
+        For a model of a kind whose blocks are not known, a home that cannot be written, a frozen plan that is
+        damaged, or a corpus that is not aligned or too small, with the place.
     """
-    _check_corpus(protocol)
+    refuse(protocol)
     opened = open_run(
         protocol.plan,
         protocol.default,
@@ -61,24 +59,6 @@ def begin(protocol: QuantProtocol) -> QuantRun:
         settings=protocol.settings,
     )
     return QuantRun(protocol=protocol, opened=opened)
-
-
-def _check_corpus(protocol: QuantProtocol) -> None:
-    """Read the sentences of every look, and those left to calibrate on, before anything is made."""
-    due = {code: max(count, LEAST_OTHERS) for code, count in protocol.mix.texts}
-    try:
-        for look in protocol.plan.looks:
-            protocol.source_at(look).load()
-        last = protocol.source_at(protocol.plan.looks[-1])
-        for code, count in due.items():
-            found = len(unevaluated_texts(last, code, count))
-            if found < count:
-                raise UsageError(
-                    f"{found} sentences in {code!r} are left to calibrate on when {protocol.plan.looks[-1]} "
-                    f"are evaluated, {count} are needed; evaluate fewer (looks) or give more"
-                )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 @dataclass

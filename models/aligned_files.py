@@ -69,6 +69,25 @@ def read_aligned(place: str | Path, *, name: str | None = None) -> AlignedCorpus
     )
 
 
+def read_side(folder: Path, code: str) -> list[Sentence]:
+    """The texts of one language of a folder, which need not be aligned with any other.
+
+    Raises
+    ------
+    ValueError
+        When the folder has no file or more than one of the language, or as `read_aligned`.
+    """
+    found = [one for suffix in _READERS if (one := folder / f"{code}{suffix}").is_file()]
+    if len(found) != 1:
+        raise ValueError(
+            f"{folder} has {len(found)} files of {code!r}; keep one there, {code} with "
+            f"{', '.join(_READERS)} as its ending"
+        )
+    side = list(_READERS[found[0].suffix](found[0]))
+    _check_side(side)
+    return side
+
+
 def align_sides(
     name: str, sides: Mapping[str, Sequence[Sentence]], sources: tuple[Source, ...]
 ) -> AlignedCorpus:

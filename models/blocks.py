@@ -1,4 +1,4 @@
-"""Where a network keeps its blocks: four families, one list of modules and of parameter-name prefixes.
+"""Where a network keeps its blocks: the families of `models.families` as modules and parameter-name prefixes.
 
 A block is one repeated layer (attention and MLP with their norms). The trunk is the network without its head:
 embeddings, blocks, then the tail (final norm, for some OPT sizes a projection). The head maps the tail's
@@ -7,35 +7,15 @@ output to one logit a token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from models.families import FAMILIES, Family
 
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """Attribute paths of one kind of network in `transformers`."""
-
-    trunk: str
-    """From the model to the module that holds the blocks."""
-    blocks: str
-    """From the trunk to its list of blocks."""
-    tail: tuple[str, ...]
-    """Modules of the trunk after the last block, in order; one that is None there is skipped."""
-
-
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        "gpt2": Family(trunk="transformer", blocks="h", tail=("ln_f",)),
-        "opt": Family(trunk="model.decoder", blocks="layers", tail=("final_layer_norm", "project_out")),
-        "gpt_neox": Family(trunk="gpt_neox", blocks="layers", tail=("final_layer_norm",)),
-        "llama": Family(trunk="model", blocks="layers", tail=("norm",)),
-    }
-)
-"""By `model.config.model_type`."""
+__all__ = [
+    "FAMILIES", "block_prefixes", "blocks_of", "family_of", "head_of", "hidden_of", "tail_of", "trunk_of",
+]  # fmt: skip
 
 
 def family_of(model: nn.Module) -> Family:
@@ -52,7 +32,7 @@ def family_of(model: nn.Module) -> Family:
     if family is None:
         raise ValueError(
             f"{type(model).__name__} has model type {kind!r}; blocks are known for {', '.join(FAMILIES)}: "
-            "choose such a model, or add its paths to models.blocks.FAMILIES"
+            "choose such a model, or add its paths to models.families.FAMILIES"
         )
     return family
 
@@ -86,6 +66,11 @@ def block_prefixes(model: nn.Module) -> list[str]:
     """
     family = family_of(model)
     return [f"{family.trunk}.{family.blocks}.{i}." for i in range(len(blocks_of(model)))]
+
+
+def hidden_of(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The activations of a block's output; BLOOM's blocks give attention weights, or None, beside them."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def tail_of(model: nn.Module) -> list[nn.Module]:

@@ -48,22 +48,22 @@ class Language:
     """ISO 639, as CLDR spells it: "sw"."""
     name: str
     """In English."""
-    script: str
-    """ISO 15924: "Latn"."""
-    family: str
-    """Branch of its language family."""
+    script: str = ""
+    """ISO 15924: "Latn"; empty where nobody said."""
+    family: str = ""
+    """Branch of its language family; empty where nobody said."""
     tier: Tier
     """Whether the model had much or little of it to learn from."""
-    share: float
-    """Of the training sentences, 0 to 1."""
+    share: float | None = None
+    """Of the training sentences, 0 to 1; None where nobody said."""
 
     def __post_init__(self) -> None:
         check_code(self.code)
-        if self.script not in _SCRIPT_NAMES:
-            raise ValueError(f"script {self.script!r} of {self.code!r}; known: {', '.join(_SCRIPT_NAMES)}")
+        if self.script and self.script not in _english("scripts"):
+            raise ValueError(f"script {self.script!r} of {self.code!r}; allowed: ISO 15924, such as 'Latn'")
         if self.tier not in ("high", "low"):
             raise ValueError(f"tier {self.tier!r} of {self.code!r}; allowed: 'high' and 'low'")
-        if not 0 <= self.share <= 1:
+        if self.share is not None and not 0 <= self.share <= 1:
             raise ValueError(f"share {self.share} of {self.code!r}; it must lie between 0 and 1")
 
 

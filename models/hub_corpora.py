@@ -1,11 +1,13 @@
-"""Aligned corpora from the Hugging Face hub: FLORES-200, FLORES+, UDHR and OPUS-100, and C4 for calibration.
+"""Corpora from the Hugging Face hub: FLORES-200, FLORES+, UDHR, OPUS-100, and C4.
 
 Only Parquet is read: no dataset script runs. A revision is resolved to its commit, the files are fetched by
 name and hashed, and `datasets` reads them from disk; dataset, commit, file and SHA-256 stay with the corpus.
 `root` takes a folder with the same layout instead, for machines without a network.
 
 FLORES and FLORES+ are parallel in all languages. UDHR is aligned by the numbers of its 30 articles. OPUS-100
-is aligned within a pair only: each pair has other sentences, so it gives two languages. C4 is not aligned.
+is aligned within a pair only, English with one other language, and each pair has other sentences: it gives
+two languages, too few to compare tiers. C4 is not aligned. The quantisation study evaluates on the first
+three; the last two give it texts to calibrate on.
 """
 
 from __future__ import annotations
@@ -56,6 +58,8 @@ class HubCorpus:
     revision: str
     """Branch, tag or commit taken when none is asked for."""
     splits: tuple[str, ...]
+    split: str
+    """The one taken when none is asked for."""
     pattern: Callable[[str, str], str]
     """Language and split -> pattern of its Parquet files."""
     text: str = ""
@@ -68,6 +72,7 @@ FLORES = HubCorpus(
     dataset="facebook/flores",
     revision="main",
     splits=("dev", "devtest"),
+    split="devtest",
     pattern=lambda code, split: f"{code}/{split}-*.parquet",
     text="sentence",
     document="URL",
@@ -76,6 +81,7 @@ FLORES_PLUS = HubCorpus(
     dataset="openlanguagedata/flores_plus",
     revision="main",
     splits=("dev", "devtest"),
+    split="devtest",
     pattern=lambda code, split: f"{split}/{code}.parquet",
     text="text",
     document="url",
@@ -84,22 +90,27 @@ UDHR = HubCorpus(
     dataset="community-datasets/udhr",
     revision="refs/convert/parquet",
     splits=("train",),
+    split="train",
     pattern=lambda _, split: f"*{split}*.parquet",
 )
 OPUS_100 = HubCorpus(
     dataset="Helsinki-NLP/opus-100",
     revision="main",
     splits=("train", "validation", "test"),
+    split="test",
     pattern=lambda pair, split: f"{pair}/{split}-*.parquet",
 )
 C4 = HubCorpus(
     dataset="allenai/c4",
     revision="refs/convert/parquet",
     splits=("train", "validation"),
+    split="train",
     pattern=lambda code, split: f"{code}/*{split}/*.parquet",
     text="text",
 )
-CORPORA = {"flores": FLORES, "flores+": FLORES_PLUS, "udhr": UDHR, "opus-100": OPUS_100}
+PARALLEL = {"flores": FLORES, "flores+": FLORES_PLUS, "udhr": UDHR}
+"""The same sentences in every language."""
+CORPORA = {**PARALLEL, "opus-100": OPUS_100}
 """What `load_hub` takes."""
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.blocks import block_prefixes, blocks_of, head_of, tail_of, trunk_of
+from models.blocks import block_prefixes, blocks_of, head_of, hidden_of, tail_of, trunk_of
 from models.losses import Scores, at_scored, check_fits, embedded, evaluating, position_scores
 from models.windows import TOKENS_A_BATCH, Batch, Encoded, FloatArray, batches_of
 
@@ -246,7 +246,7 @@ def _outputs(
             chosen = [k for k in members if variants[k][depth] == bool(version)]
             if not chosen:
                 continue
-            y = blocks[depth](x, *others, **named)
+            y = hidden_of(blocks[depth](x, *others, **named))
             if watch is not None and not any(variants[chosen[0]][: depth + 1]):
                 watch.add(depth, y.flatten(0, 1)[batch.real.to(y.device)])
             yield from walk(depth + 1, y, chosen)

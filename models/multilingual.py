@@ -123,6 +123,7 @@ def training_texts(spec: MultilingualSpec) -> dict[str, list[str]]:
     """Training sentences of each language, by its share of the budget; other documents in each language."""
     texts = {}
     for place, language in enumerate(LANGUAGES):
+        assert language.share is not None  # the table says all
         documents = max(1, round(spec.sentences * language.share / SENTENCES_A_DOCUMENT))
         first = TRAIN_FIRST + 100_000 * place
         texts[language.code] = cldr_texts(language.code, first=first, documents=documents, seed=1 + spec.seed)

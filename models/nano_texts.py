@@ -372,7 +372,9 @@ def _hub_text(source: TextSource, root: Path | None) -> tuple[str, str]:
             "pip install 'overnight-ladder[corpora]'"
         ) from error
     name, config = source.hub_id
-    hub = HubCorpus(dataset=name, revision=HUB_REVISION, splits=("train",), pattern=lambda *_: "")
+    hub = HubCorpus(
+        dataset=name, revision=HUB_REVISION, splits=("train",), split="train", pattern=lambda *_: ""
+    )
     files = Files(corpus=hub, revision=source.revision or None, root=root)
     rows: list[str] = []
     size, commit = 0, ""

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from models.aligned_files import read_aligned
 from models.cldr import LANGUAGES, SENTENCES, cldr_corpus, cldr_texts
 from models.corpus import AlignedCorpus
+from models.other_texts import other_texts
 from models.quant_spec import CalibrationMix, Preservation, QuantSpec
 
 CALIBRATION_FIRST = 800_000
@@ -83,6 +84,9 @@ class CorpusSource:
     """Of a dataset."""
     revision: str | None = None
     """Of a dataset."""
+    others: str = ""
+    """Where texts come from that are not evaluated: `c4`, `opus-100` or a folder. Empty: CLDR makes others;
+    of a folder or dataset the documents after the evaluated ones are taken."""
 
     def load(self) -> AlignedCorpus:
         """The sentences.
@@ -142,15 +146,15 @@ def calibration_texts(mix: CalibrationMix, source: CorpusSource) -> dict[str, li
 
 
 def unevaluated_texts(source: CorpusSource, code: str, count: int) -> list[str]:
-    """At most `count` texts of a language that are not evaluated.
-
-    CLDR makes others; of a folder or dataset the documents after the evaluated ones are taken.
+    """At most `count` texts of a language that are not evaluated, from where `source.others` says.
 
     Raises
     ------
     ValueError
-        When every document is evaluated.
+        When every document is evaluated, or one of the other texts is.
     """
+    if source.others:
+        return _from_elsewhere(source, code, count)
     if source.kind == "cldr":
         return cldr_texts(code, first=CALIBRATION_FIRST, documents=-(-count // SENTENCES))[:count]
     whole = replace(source, sentences=None).load()
@@ -158,9 +162,21 @@ def unevaluated_texts(source: CorpusSource, code: str, count: int) -> list[str]:
     if used == len(whole.document_names):
         raise ValueError(
             f"corpus {whole.name!r} has {len(whole.ids)} sentences and all are evaluated; evaluate fewer, so "
-            "that some are left for calibration"
+            "that some are left for calibration, or name other texts (calibration_corpus)"
         )
     return list(whole.take(used, len(whole.document_names)).side(code)[:count])
+
+
+def _from_elsewhere(source: CorpusSource, code: str, count: int) -> list[str]:
+    texts = other_texts(source.others, code, count)
+    evaluated = set(source.load().side(code))
+    for number, text in enumerate(texts, start=1):
+        if text in evaluated:
+            raise ValueError(
+                f"text {number} in {code!r} of {source.others} is evaluated too: {text[:40]!r}; calibrate on "
+                "texts that are not"
+            )
+    return list(texts)
 
 
 @lru_cache(maxsize=16)

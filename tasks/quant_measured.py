@@ -104,6 +104,7 @@ class Measured:
         corpus, places = self.sentences.corpus, list(self.sentences.places)
         sides = [[corpus.side(one.code)[i] for i in places] for one in self.asked.languages]
         reference = self.asked.languages[0].code
+        shares = [one.share for one in self.asked.languages]
         return Aligned(
             languages=tuple(one.code for one in self.asked.languages),
             is_low=tuple(one.tier == "low" for one in self.asked.languages),
@@ -113,7 +114,7 @@ class Measured:
             characters=np.array([[len(text) for text in side] for side in sides]),
             tokens=self.column(PLAIN, "tokens"),
             premiums=tuple(corpus.byte_premium(one.code, reference) for one in self.asked.languages),
-            shares=tuple(one.share for one in self.asked.languages),
+            shares=None if None in shares else tuple(one for one in shares if one is not None),
         )
 
     @cached_property

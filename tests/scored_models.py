@@ -1,4 +1,4 @@
-"""Small networks of four families whose weights come from a formula, and texts for them to score.
+"""Small networks of six families whose weights come from a formula, and texts for them to score.
 
 Neither a seed nor a stored file decides them, so what was recorded from them once holds under any version of
 torch.
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -20,13 +22,15 @@ from transformers import (
     OPTConfig,
     OPTForCausalLM,
     PreTrainedTokenizerFast,
+    XGLMConfig,
+    XGLMForCausalLM,
 )
 
 from models.pretrain import END_OF_TEXT, train_tokenizer
 
 POSITIONS = 48
 VOCABULARY = 300
-FAMILY_NAMES = ("gpt2", "opt", "gpt_neox", "llama")
+FAMILY_NAMES = ("gpt2", "opt", "gpt_neox", "llama", "bloom", "xglm")
 _LONG = "The ferry leaves the northern harbour at seven and comes back when the last lamp is lit. "
 TEXTS = (
     "a",
@@ -81,6 +85,12 @@ def small_model(family: str, layers: int = 3, width: int = 32, dropout: float = 
         model = OPTForCausalLM(OPTConfig(**shape, **deep, **more, **special))
     elif family == "gpt_neox":
         model = GPTNeoXForCausalLM(GPTNeoXConfig(**shape, **deep, intermediate_size=2 * width, **special))
+    elif family == "bloom":  # has no number of positions
+        model = BloomForCausalLM(
+            BloomConfig(vocab_size=VOCABULARY, hidden_size=width, n_layer=layers, n_head=4, **special)
+        )
+    elif family == "xglm":
+        model = XGLMForCausalLM(XGLMConfig(**shape, **deep, ffn_dim=2 * width, **special))
     else:
         model = LlamaForCausalLM(LlamaConfig(**shape, **deep, intermediate_size=2 * width, **special))
     return with_formula(model)

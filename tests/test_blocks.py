@@ -8,8 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from models.blocks import FAMILIES, block_prefixes, blocks_of, head_of, tail_of, trunk_of
-from tests.scored_models import FAMILY_NAMES, small_model
+from models.blocks import (
+    FAMILIES,
+    block_prefixes,
+    blocks_of,
+    head_of,
+    hidden_of,
+    tail_of,
+    trunk_of,
+)
+from models.losses import positions_of
+from tests.scored_models import FAMILY_NAMES, POSITIONS, small_model
 
 
 def test_every_family_has_a_small_model() -> None:
@@ -47,7 +56,7 @@ def test_prefixes_name_the_parameters_of_their_block_and_no_others(family: str) 
 def test_tail_and_head_turn_the_last_blocks_output_into_the_logits(family: str) -> None:
     model = small_model(family)
     seen: list[Any] = []
-    blocks_of(model)[-1].register_forward_hook(lambda _m, _i, out: seen.append(out))
+    blocks_of(model)[-1].register_forward_hook(lambda _m, _i, out: seen.append(hidden_of(out)))
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([[0, 5, 7]])).logits
         (hidden,) = seen
@@ -63,14 +72,20 @@ def test_opt_without_a_projection_has_a_tail_of_its_norm() -> None:
     assert len(tail_of(model)) == 1
 
 
+def test_positions_are_the_configs_and_bloom_has_no_limit() -> None:
+    found = {family: positions_of(small_model(family)) for family in FAMILY_NAMES}
+    assert found == dict.fromkeys(FAMILY_NAMES, POSITIONS) | {"bloom": None}
+
+
 def test_another_architecture_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="Linear has model type None; blocks are known for gpt2, opt"):
         blocks_of(nn.Linear(2, 2))
-    from transformers import BloomConfig, BloomForCausalLM
+    from transformers import CodeGenConfig, CodeGenForCausalLM
 
-    bloom = BloomForCausalLM(BloomConfig(vocab_size=16, hidden_size=8, n_layer=1, n_head=2))
-    with pytest.raises(ValueError, match="model type 'bloom'"):
-        block_prefixes(bloom)
+    shape = {"vocab_size": 16, "n_embd": 16, "n_layer": 1, "n_head": 4, "n_positions": 8, "rotary_dim": 4}
+    codegen = CodeGenForCausalLM(CodeGenConfig(**shape))
+    with pytest.raises(ValueError, match=r"model type 'codegen'.*bloom, xglm"):
+        block_prefixes(codegen)
 
 
 def test_a_model_without_a_head_is_refused() -> None:

@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    XGLMConfig,
+    XGLMForCausalLM,
+)
 
 from models.calibration import calibrate
 from models.losses import encode
@@ -22,11 +33,15 @@ def model_of(family: str) -> Any:
     torch.manual_seed(0)
     if family == "gpt2":
         return GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=32, n_head=2, n_positions=64, **SMALL))
+    if family == "bloom":
+        return BloomForCausalLM(BloomConfig(n_layer=2, hidden_size=32, n_head=2, **SMALL))
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, **SMALL}
     if family == "opt":
         return OPTForCausalLM(
             OPTConfig(ffn_dim=64, word_embed_proj_dim=32, max_position_embeddings=64, **shape)
         )
+    if family == "xglm":
+        return XGLMForCausalLM(XGLMConfig(ffn_dim=64, max_position_embeddings=64, **shape))
     return LlamaForCausalLM(LlamaConfig(intermediate_size=64, max_position_embeddings=64, **shape))
 
 
@@ -34,11 +49,19 @@ TEXTS = {"en": ("one two three", "a", "four words are here"), "xx": ("zz yy xx w
 MIX = CalibrationMix(texts=(("en", 3), ("xx", 1)), block_size=16)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "opt", "llama"])
+LAYERS = {
+    "gpt2": "transformer.h.1.mlp.c_proj",
+    "opt": "model.decoder.layers.1.fc2",
+    "llama": "model.layers.1.mlp.down_proj",
+    "bloom": "transformer.h.1.mlp.dense_4h_to_h",
+    "xglm": "model.layers.1.fc2",
+}
+
+
+@pytest.mark.parametrize("family", LAYERS)
 def test_input_norms_are_those_of_each_text_read_by_itself(family: str) -> None:
     model = model_of(family).eval()
-    block = {"gpt2": "transformer.h.1.mlp.c_proj", "opt": "model.decoder.layers.1.fc2"}.get(family)
-    name = block or "model.layers.1.mlp.down_proj"
+    name = LAYERS[family]
     seen: list[Tensor] = []
     found = calibrate(model, letters(), TEXTS, MIX, prefix_id=0, grams=True)
     handle = model.get_submodule(name).register_forward_pre_hook(lambda _, given: seen.append(given[0]))

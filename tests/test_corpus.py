@@ -110,7 +110,7 @@ def test_the_hash_follows_content_and_not_the_name() -> None:
     ("changed", "words"),
     [
         ({"tier": "middle"}, "allowed: 'high' and 'low'"),
-        ({"script": "Xxxx"}, "known: Arab"),
+        ({"script": "Xxxx"}, "allowed: ISO 15924, such as 'Latn'"),
         ({"share": 1.5}, "between 0 and 1"),
         ({"code": "qx"}, "no language"),
     ],

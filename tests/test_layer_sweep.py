@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
-from models.blocks import block_prefixes, blocks_of
+from models.blocks import block_prefixes, blocks_of, hidden_of
 from models.layer_sweep import (
     blocks_run,
     layer_sweep,
@@ -230,7 +230,7 @@ def test_diagnostics_equal_scipy_and_the_activations_of_a_plain_forward_pass(fam
     found = layer_sweep(model, texts, quantised_blocks(model, coarse(model)), tokens_a_batch=150).diagnostics
     seen: list[list[np.ndarray[Any, Any]]] = [[] for _ in blocks_of(model)]
     for i, block in enumerate(blocks_of(model)):
-        block.register_forward_hook(lambda _m, _i, out, i=i: seen[i].append(out.numpy().ravel()))
+        block.register_forward_hook(lambda _m, _i, out, i=i: seen[i].append(hidden_of(out).numpy().ravel()))
     with torch.no_grad():
         for inputs in texts.inputs:
             model(input_ids=torch.from_numpy(inputs)[None])

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -20,6 +22,8 @@ from transformers import (
     LlamaForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    XGLMConfig,
+    XGLMForCausalLM,
 )
 from transformers.pytorch_utils import Conv1D
 
@@ -47,12 +51,16 @@ def model_of(family: str) -> Any:
 def _made(family: str) -> Any:
     if family == "gpt2":
         return GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=48, n_head=2, n_positions=32, **SMALL))
+    if family == "bloom":
+        return BloomForCausalLM(BloomConfig(n_layer=2, hidden_size=48, n_head=2, **SMALL))
     shape = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, **SMALL}
     shape["max_position_embeddings"] = 32
     if family == "opt":
         return OPTForCausalLM(OPTConfig(ffn_dim=96, word_embed_proj_dim=48, **shape))
     if family == "gpt_neox":
         return GPTNeoXForCausalLM(GPTNeoXConfig(intermediate_size=96, **shape))
+    if family == "xglm":
+        return XGLMForCausalLM(XGLMConfig(ffn_dim=96, **shape))
     return LlamaForCausalLM(LlamaConfig(intermediate_size=96, **shape))
 
 
@@ -110,7 +118,7 @@ def test_names_tell_specs_apart() -> None:
 # --- models
 
 
-FAMILIES = {"gpt2": 4, "opt": 6, "gpt_neox": 4, "llama": 7}
+FAMILIES = {"gpt2": 4, "opt": 6, "gpt_neox": 4, "llama": 7, "bloom": 4, "xglm": 6}
 """Family -> matrices of a block."""
 
 
@@ -196,7 +204,7 @@ def test_the_legacy_preset_rounds_every_parameter_with_weight_in_its_name() -> N
     assert coverage.bits_per_weight == pytest.approx(4.0, abs=0.02)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "opt"])
+@pytest.mark.parametrize("family", ["gpt2", "opt", "bloom", "xglm"])
 def test_tied_parameters_are_rounded_once(family: str) -> None:
     model = model_of(family)
     embedding = model.get_input_embeddings().weight

@@ -23,7 +23,12 @@ print("family\ttext\ttokens\tbytes\tlog_likelihood_nats")
 for family in FAMILY_NAMES:
     tokenizer = small_tokenizer()
     harness = HFLM(
-        pretrained=small_model(family), tokenizer=tokenizer, batch_size=4, add_bos_token=False, device="cpu"
+        pretrained=small_model(family),
+        tokenizer=tokenizer,
+        batch_size=4,
+        add_bos_token=False,
+        device="cpu",
+        max_length=POSITIONS if family == "bloom" else None,  # its config has no number of positions
     )
     if harness.max_length != POSITIONS:
         raise SystemExit(f"lm_eval reads a window of {harness.max_length}, not {POSITIONS}")
