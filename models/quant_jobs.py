@@ -76,7 +76,7 @@ class Loaded:
     def kept(self) -> Kept:
         """The unquantised model's answers; to be asked for while its weights are as they were.
 
-        A sweep never asks.
+        A sweep never asks, so one that goes on in a new process does not score all languages first.
         """
         baselines, refused = keep_baselines(self.model, self.encoded)
         return baselines, {**self.refused, **refused}
@@ -249,9 +249,10 @@ def sweep(
     where: str,
     source: Mapping[str, Any],
     spec: Mapping[str, Any],
+    languages: Sequence[str],
     report: Report,
 ) -> dict[str, Any]:
-    """Each block quantised alone and kept alone; reports each language as it is done."""
+    """Each block quantised alone and kept alone; reports each of the languages as it is done."""
     at, copies = _swept(where, source, spec)
 
     def measure(encoded: Encoded) -> dict[str, Any]:
@@ -263,8 +264,8 @@ def sweep(
             "diagnostics": [dataclasses.asdict(one) for one in found.diagnostics],
         }
 
-    _each_language(at, measure, report)
-    return {"blocks": len(copies.blocks)}
+    _each_language(at, copies, languages, measure, report)
+    return {}
 
 
 def keep_sets(
@@ -273,29 +274,34 @@ def keep_sets(
     source: Mapping[str, Any],
     spec: Mapping[str, Any],
     sets: Sequence[Sequence[int]],
+    languages: Sequence[str],
     report: Report,
 ) -> dict[str, Any]:
-    """Each set of blocks kept and the others quantised; reports each language as it is done."""
+    """Each set of blocks kept and the others quantised; reports each of the languages as it is done."""
     at, copies = _swept(where, source, spec)
     kept = [tuple(i not in one for i in range(len(copies.blocks))) for one in sets]
 
     def measure(encoded: Encoded) -> dict[str, Any]:
         return {"kept_sets": variant_bits(at.model, encoded, copies, kept).tolist()}
 
-    _each_language(at, measure, report)
-    return {"blocks": len(copies.blocks)}
+    _each_language(at, copies, languages, measure, report)
+    return {}
 
 
-def _each_language(at: Loaded, measure: Measure, report: Report) -> None:
-    """Report what is measured of each language, or the reason why it has no numbers."""
-    for code in at.languages:
+def _each_language(
+    at: Loaded, copies: QuantisedBlocks, languages: Sequence[str], measure: Measure, report: Report
+) -> None:
+    """Report what is measured of each language and its seconds, or the reason why it has no numbers."""
+    for code in languages:
+        started = time.perf_counter()
         found: dict[str, Any] = {"reason": at.refused.get(code)}
         if code in at.encoded:
             try:
                 found |= measure(at.encoded[code])
             except ValueError as error:  # a loss that is no number: the other languages may have theirs
                 found["reason"] = f"{code}: {error}"
-        report({"language": code, **found})
+        seconds = time.perf_counter() - started
+        report({"language": code, "blocks": len(copies.blocks), **found, "seconds": seconds})
 
 
 def _swept(where: str, source: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[Loaded, QuantisedBlocks]:

@@ -81,18 +81,20 @@ def evaluated(where: str, source: CorpusSource = SOURCE) -> dict[str, Any]:
     return found
 
 
-def swept(where: str, sets: Sequence[Sequence[int]] = ()) -> dict[str, Any]:
-    """What a sweep reports, by language."""
+def swept(where: str, languages: Sequence[str], sets: Sequence[Sequence[int]] = ()) -> dict[str, Any]:
+    """What a sweep reports, by language, without its seconds."""
     found: dict[str, Any] = {}
 
     def keep(told: dict[str, Any]) -> None:
-        found[told["language"]] = plain(told)
+        body = plain(told)
+        assert body.pop("seconds") > 0.0
+        found[body["language"]] = body
 
     given = {"where": where, "source": plain(asdict(SOURCE)), "spec": plain(asdict(SPEC))}
     if sets:
-        quant_jobs.keep_sets(**given, sets=sets, report=keep)
+        quant_jobs.keep_sets(**given, sets=sets, languages=languages, report=keep)
     else:
-        quant_jobs.sweep(**given, report=keep)
+        quant_jobs.sweep(**given, languages=languages, report=keep)
     return found
 
 
@@ -148,12 +150,12 @@ def test_texts_that_cannot_be_read_are_the_reason_of_their_language_alone(
 
     monkeypatch.setattr(quant_jobs, "encode", refusing)
     quant_jobs._loaded.cache_clear()
-    found, blocks = evaluated(healthy), swept(healthy)
+    found, blocks = evaluated(healthy), swept(healthy, CODES)
     quant_jobs._loaded.cache_clear()
     for name in (*VARIANTS, "unigram"):
         assert found[name]["hi"]["reason"] == "hi: text 0 (8 in all) has no token"
         assert found[name]["en"] == whole[name]["en"]
-    assert blocks["hi"] == {"language": "hi", "reason": "hi: text 0 (8 in all) has no token"}
+    assert blocks["hi"] == {"language": "hi", "blocks": 3, "reason": "hi: text 0 (8 in all) has no token"}
     assert blocks["en"]["reason"] is None
 
 
@@ -174,12 +176,15 @@ def test_a_language_without_a_unigram_model_keeps_its_losses(
     assert found["plain"] == whole["plain"]
 
 
-def test_one_language_without_a_number_in_a_sweep_spares_the_others(healthy: str, broken: str) -> None:
+def test_a_sweep_measures_the_languages_asked_for_and_spares_the_others_of_one_that_has_no_number(
+    healthy: str, broken: str
+) -> None:
     for sets, column in (((), "protected"), (((0,), (1, 2)), "kept_sets")):
-        whole = swept(healthy, sets)
+        whole = swept(healthy, CODES, sets)
         assert list(whole) == list(CODES)
-        found = swept(broken, sets)
-        assert found["hi"].keys() == {"language", "reason"}
+        assert swept(healthy, ("sw", "en"), sets) == {code: whole[code] for code in ("sw", "en")}
+        found = swept(broken, CODES, sets)
+        assert found["hi"].keys() == {"language", "blocks", "reason"}
         assert found["hi"]["reason"].startswith("hi: blocks ")
         assert "sentence 0 has a loss of nan" in found["hi"]["reason"]
         for code in ("en", "de", "sw"):
@@ -192,4 +197,4 @@ def test_a_sweep_does_not_score_the_unquantised_model_of_every_language_first(
 ) -> None:
     quant_jobs._loaded.cache_clear()
     monkeypatch.setattr(quant_jobs, "keep_baselines", lambda *_: pytest.fail("nobody asked for it"))
-    assert list(swept(healthy)) == list(CODES)
+    assert list(swept(healthy, ("sw",))) == ["sw"]
