@@ -254,8 +254,8 @@ def check_fits(model: nn.Module, encoded: Encoded) -> None:
     ValueError
         For windows longer than the model's positions or ids outside its vocabulary.
     """
-    positions = cast(Any, model).config.max_position_embeddings
-    if encoded.block_size > positions:
+    positions = positions_of(model)
+    if positions is not None and encoded.block_size > positions:
         raise ValueError(
             f"block_size is {encoded.block_size}, {type(model).__name__} has {positions} positions: encode "
             "with at most that"
@@ -267,6 +267,12 @@ def check_fits(model: nn.Module, encoded: Encoded) -> None:
             f"token id {largest} is outside the vocabulary of {vocabulary} of {type(model).__name__}; encode "
             "with the model's own tokenizer"
         )
+
+
+def positions_of(model: nn.Module) -> int | None:
+    """How many positions a model can read; None where its config does not say."""
+    found = getattr(cast(Any, model).config, "max_position_embeddings", None)
+    return None if found is None else int(found)
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 Arguments and results are plain data. Model, sentences and the unquantised model's answers stay in memory
 between calls, so a process pays for them once. One thread: sums are then the same whatever the machine.
 
-A language that cannot be scored has the reason, and so has a variant that cannot be made; the others have
-their numbers.
+A sentence is read in a window of as many positions as the model has (`window_of`): 256 in the embedded
+models, 1,024 in GPT-2. A language that cannot be scored has the reason, and so has a variant that cannot be
+made; the others have their numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from models import multilingual
 from models.calibration import calibrate
 from models.gptq import gptq_by_layer
 from models.layer_sweep import QuantisedBlocks, layer_sweep, quantised_blocks, variant_bits
-from models.losses import Baseline, SentenceLosses, keep_baselines, sentence_losses
+from models.losses import Baseline, SentenceLosses, keep_baselines, positions_of, sentence_losses
 from models.preservation import Statistics
 from models.quant_spec import CalibrationMix, QuantSpec
 from models.quantize import Coverage, quantized
@@ -45,8 +46,10 @@ Kept = tuple[Mapping[str, Baseline], Mapping[str, str]]
 """Language -> the unquantised model's answers, and language -> why there are none."""
 Measure = Callable[[Encoded], dict[str, Any]]
 """What a sweep makes of one language, as plain data."""
-BLOCK_SIZE = 256
-"""Predictions of a window; CLDR sentences fit into one."""
+MOST_POSITIONS = 2048
+"""Of a window, for memory: newer models have 100,000 positions and no sentence needs them."""
+USUAL_POSITIONS = 1024
+"""Of a model whose config names none."""
 
 
 def train(*, name: str, seed: int, directory: str, report: Report) -> dict[str, Any]:
@@ -82,6 +85,16 @@ class Loaded:
         return baselines, {**self.refused, **refused}
 
 
+def window_of(model: Any) -> int:
+    """Predictions of a window: as many as the model has positions, so that no context is cut off.
+
+    GPT-2 has 1,024 and cuts a long Hindi sentence into more than 256 tokens. At most `MOST_POSITIONS`, and
+    `USUAL_POSITIONS` where the model names no number. The embedded models have 256, more than any CLDR
+    sentence.
+    """
+    return min(MOST_POSITIONS, positions_of(model) or USUAL_POSITIONS)
+
+
 @lru_cache(maxsize=1)
 def _loaded(where: str, source: CorpusSource) -> Loaded:
     torch.set_num_threads(1)
@@ -89,8 +102,7 @@ def _loaded(where: str, source: CorpusSource) -> Loaded:
     model.train(False)
     tokenizer: Any = AutoTokenizer.from_pretrained(where)
     prefix = prefix_id_of(tokenizer)
-    size = min(BLOCK_SIZE, model.config.max_position_embeddings)
-    corpus = source.load()
+    size, corpus = window_of(model), source.load()
     encoded, refused = {}, {}
     for code in corpus.languages:
         try:

@@ -1,4 +1,4 @@
-"""The worker's calls in this process: languages that cannot be scored."""
+"""The worker's calls in this process: languages that cannot be scored, sweeps of some languages, windows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import BloomConfig, BloomForCausalLM
 
 from models import quant_jobs
-from models.losses import encode, keep_baselines
+from models.losses import check_fits, encode, keep_baselines, sentence_losses
+from models.multilingual import MAX_POSITIONS
 from models.quant_spec import LEGACY, CalibrationMix, QuantSpec
+from models.quantize import quantized
 from models.variants import CorpusSource, Variant, unevaluated_texts
-from tests.scored_models import small_model, small_tokenizer
+from tests.scored_models import VOCABULARY, small_model, small_tokenizer
 
 CODES = ("en", "de", "hi", "sw")
 SOURCE = CorpusSource(kind="cldr", sentences=8, languages=CODES)
@@ -198,3 +201,39 @@ def test_a_sweep_does_not_score_the_unquantised_model_of_every_language_first(
     quant_jobs._loaded.cache_clear()
     monkeypatch.setattr(quant_jobs, "keep_baselines", lambda *_: pytest.fail("nobody asked for it"))
     assert list(swept(healthy, ("sw",))) == ["sw"]
+
+
+@pytest.mark.parametrize(
+    ("positions", "window"), [(MAX_POSITIONS, 256), (1024, 1024), (2048, 2048), (131_072, 2048)]
+)
+def test_a_window_is_as_long_as_the_model_can_read_up_to_a_limit(positions: int, window: int) -> None:
+    model = small_model("llama")
+    model.config.max_position_embeddings = positions
+    assert quant_jobs.window_of(model) == window
+
+
+def test_a_model_that_names_no_positions_has_windows_of_the_usual_length() -> None:
+    model = BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=1, n_head=4))
+    size = quant_jobs.window_of(model)
+    assert size == 1024
+    check_fits(model, encode(small_tokenizer(), SOURCE.load().side("en"), block_size=size, prefix_id=0))
+
+
+def test_a_long_sentence_is_read_whole_where_the_model_has_the_positions(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for code in ("en", "hi"):
+        lines = SOURCE.load().side(code)
+        (folder / f"{code}.txt").write_text("\n".join(" ".join([line] * 2) for line in lines) + "\n")
+    model = small_model("llama")
+    model.config.max_position_embeddings = 400
+    source = CorpusSource(kind="folder", name=str(folder), languages=("en", "hi"))
+    found = evaluated(saved(tmp_path / "model", model), source)["alone"]["hi"]
+    longest, losses = int(np.argmax(found["tokens"])), {}
+    assert 256 < found["tokens"][longest] <= 400
+    with quantized(model, SPEC):
+        for size in (256, 400):
+            read = encode(small_tokenizer(), source.load().side("hi"), block_size=size, prefix_id=0)
+            losses[size] = sentence_losses(model, read).bits[longest]
+    assert found["bits"][longest] == pytest.approx(losses[400], rel=1e-9)
+    assert abs(losses[256] - losses[400]) > 0.1
