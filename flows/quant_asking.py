@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from flows.quant_protocol import Replicate
+from lab.errors import WorkError
 from lab.products import Products
 from tasks import quant_measuring
 from tasks.quant_analysis import Question
@@ -92,9 +93,14 @@ def _sets(run: QuantRun, experiment: str, one: Replicate, look: int) -> Sequence
 
 
 def start_sweeps(run: QuantRun, experiment: str, live: Sequence[Replicate], look: int) -> None:
-    """Begin to sweep over the blocks of each replicate's model, beside each other and no model twice."""
+    """Begin to sweep over the blocks of each replicate's model, beside each other and no model twice.
+
+    Where the sweep over single blocks had no numbers, no blocks were chosen and none is begun.
+    """
     begun: dict[str, Any] = {}
     for one in live:
+        if experiment != SWEEPS[0] and (one.name, look) not in run.saved:
+            continue
         subject, sets = run.subject(one, look), _sets(run, experiment, one, look)
         key = subject.sweep_key(run.protocol.main, sets)
         if key not in begun:
@@ -116,8 +122,10 @@ def _swept(run: QuantRun, experiment: str, one: Replicate, look: int) -> str:
     Raises
     ------
     TimeLimitError, WorkError
-        It exceeded the limit or failed.
+        It exceeded the limit or failed, or there were no blocks to keep.
     """
+    if (experiment, one.name, look) not in run.sweeps:
+        raise WorkError(f"no blocks were chosen: {SWEEPS[0]} has no number in some tier of languages")
     key: str = run.sweeps[experiment, one.name, look].result()
     sets = _sets(run, experiment, one, look)
     seconds = Products(run.home, quant_measuring.SWEEP).read(key).get("seconds")

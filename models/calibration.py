@@ -50,7 +50,8 @@ def calibrate(
     Raises
     ------
     ValueError
-        For a language without texts, fewer texts than declared, or a model with nothing to quantise.
+        For a language without texts, fewer texts than declared, a model with nothing to quantise, or one
+        that makes no numbers of a language's texts: weights would be chosen by NaN.
     """
     encoded = {}
     for code, count in mix.texts:
@@ -97,6 +98,12 @@ def _moments(
             with torch.no_grad(), _listening(model, layers, _adding(sums, batch, grams)):
                 model(inputs_embeds=embedded(model, batch), use_cache=False)
             read += batch.real.numel()
+        wrong = [name for name, total in sums.items() if not total.isfinite().all()]
+        if wrong:
+            raise ValueError(
+                f"{code}: the inputs of {wrong[0]} ({len(wrong)} of {len(sums)} layers) are not finite on "
+                "calibration texts; leave the language out of the mix, or look at the weights"
+            )
         tokens[code] = read
         for name, total in sums.items():
             totals[name] = totals.get(name, torch.zeros_like(total)) + total * (share / read)

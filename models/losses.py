@@ -126,32 +126,43 @@ def sentence_losses(
 
 def keep_baselines(
     model: nn.Module, encoded: Mapping[str, Encoded], *, tokens_a_batch: int = TOKENS_A_BATCH
-) -> dict[str, Baseline]:
+) -> tuple[dict[str, Baseline], dict[str, str]]:
     """Score each language and keep what KL and flips of a changed model are measured against.
 
     Memory: `width` float32 numbers a scored position (3 KiB at width 768) and one copy of the head.
 
+    Returns
+    -------
+    kept, refused
+        Language -> its baseline, and for every other language what `sentence_losses` would raise: one that
+        cannot be scored takes none of the others with it.
+
     Raises
     ------
     ValueError
-        As `sentence_losses`, with the language before the message.
+        For a model of a kind that is not known, which no language can help.
     """
+    trunk_of(model)
     head = copy.deepcopy(head_of(model)).requires_grad_(False)
-    kept = {}
+    kept, refused = {}, {}
     for name, texts in encoded.items():
-        check_fits(model, texts)
-        batches = batches_of(texts, tokens_a_batch)
-        score, hidden = Scores(len(texts), compared=False), []
-        with torch.inference_mode(), evaluating(model):
-            for batch in batches:
-                hidden.append(_scored_hidden(model, batch))
-                score.add(batch, position_scores(head, hidden[-1], batch.targets, None))
         try:
-            losses = score.losses(texts)
+            kept[name] = _baseline(model, texts, head, tokens_a_batch)
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-        kept[name] = Baseline(encoded=texts, losses=losses, batches=batches, hidden=tuple(hidden), head=head)
-    return kept
+            refused[name] = f"{name}: {error}"
+    return kept, refused
+
+
+def _baseline(model: nn.Module, texts: Encoded, head: nn.Module, tokens_a_batch: int) -> Baseline:
+    check_fits(model, texts)
+    batches = batches_of(texts, tokens_a_batch)
+    score, hidden = Scores(len(texts), compared=False), []
+    with torch.inference_mode(), evaluating(model):
+        for batch in batches:
+            hidden.append(_scored_hidden(model, batch))
+            score.add(batch, position_scores(head, hidden[-1], batch.targets, None))
+    losses = score.losses(texts)
+    return Baseline(encoded=texts, losses=losses, batches=batches, hidden=tuple(hidden), head=head)
 
 
 Reference = tuple[torch.Tensor, nn.Module]

@@ -2,6 +2,10 @@
 
 Arguments and results are plain data. Model, sentences and the unquantised model's answers stay in memory
 between calls, so a process pays for them once. One thread: sums are then the same whatever the machine.
+
+A sentence is read in a window of as many positions as the model has (`window_of`): 256 in the embedded
+models, 1,024 in GPT-2. A language that cannot be scored has the reason, and so has a variant that cannot be
+made; the others have their numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from models import multilingual
 from models.calibration import calibrate
 from models.gptq import gptq_by_layer
 from models.layer_sweep import QuantisedBlocks, layer_sweep, quantised_blocks, variant_bits
-from models.losses import Baseline, SentenceLosses, keep_baselines, sentence_losses
+from models.losses import Baseline, SentenceLosses, keep_baselines, positions_of, sentence_losses
 from models.preservation import Statistics
 from models.quant_spec import CalibrationMix, QuantSpec
 from models.quantize import Coverage, quantized
@@ -38,8 +42,14 @@ from models.variants import (
 from models.windows import Encoded, encode, prefix_id_of
 
 Report = Callable[[dict[str, Any]], None]
-BLOCK_SIZE = 256
-"""Predictions of a window; CLDR sentences fit into one."""
+Kept = tuple[Mapping[str, Baseline], Mapping[str, str]]
+"""Language -> the unquantised model's answers, and language -> why there are none."""
+Measure = Callable[[Encoded], dict[str, Any]]
+"""What a sweep makes of one language, as plain data."""
+MOST_POSITIONS = 2048
+"""Of a window, for memory: newer models have 100,000 positions and no sentence needs them."""
+USUAL_POSITIONS = 1024
+"""Of a model whose config names none."""
 
 
 def train(*, name: str, seed: int, directory: str, report: Report) -> dict[str, Any]:
@@ -59,9 +69,30 @@ class Loaded:
     model: Any
     tokenizer: Any
     source: CorpusSource
+    languages: tuple[str, ...]
     encoded: Mapping[str, Encoded]
+    refused: Mapping[str, str]
+    """Language -> why its sentences cannot be read; the others are in `encoded`."""
     prefix_id: int
-    baselines: Mapping[str, Baseline]
+
+    @cached_property
+    def kept(self) -> Kept:
+        """The unquantised model's answers; to be asked for while its weights are as they were.
+
+        A sweep never asks, so one that goes on in a new process does not score all languages first.
+        """
+        baselines, refused = keep_baselines(self.model, self.encoded)
+        return baselines, {**self.refused, **refused}
+
+
+def window_of(model: Any) -> int:
+    """Predictions of a window: as many as the model has positions, so that no context is cut off.
+
+    GPT-2 has 1,024 and cuts a long Hindi sentence into more than 256 tokens. At most `MOST_POSITIONS`, and
+    `USUAL_POSITIONS` where the model names no number. The embedded models have 256, more than any CLDR
+    sentence.
+    """
+    return min(MOST_POSITIONS, positions_of(model) or USUAL_POSITIONS)
 
 
 @lru_cache(maxsize=1)
@@ -71,20 +102,21 @@ def _loaded(where: str, source: CorpusSource) -> Loaded:
     model.train(False)
     tokenizer: Any = AutoTokenizer.from_pretrained(where)
     prefix = prefix_id_of(tokenizer)
-    size = min(BLOCK_SIZE, model.config.max_position_embeddings)
-    corpus = source.load()
-    encoded = {
-        code: encode(tokenizer, corpus.side(code), block_size=size, prefix_id=prefix)
-        for code in corpus.languages
-    }
-    baselines = keep_baselines(model, encoded)
+    size, corpus = window_of(model), source.load()
+    encoded, refused = {}, {}
+    for code in corpus.languages:
+        try:
+            encoded[code] = encode(tokenizer, corpus.side(code), block_size=size, prefix_id=prefix)
+        except ValueError as error:  # a text without a token: this language has no losses, the others may
+            refused[code] = f"{code}: {error}"
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         source=source,
+        languages=tuple(corpus.languages),
         encoded=encoded,
+        refused=refused,
         prefix_id=prefix,
-        baselines=baselines,
     )
 
 
@@ -125,12 +157,21 @@ def evaluate(
 
 def _evaluated(at: Loaded, where: str, variant: Variant, mix: CalibrationMix) -> dict[str, Any]:
     if variant.spec is None and not variant.compared:
-        losses = {code: _as_data(one.losses) for code, one in at.baselines.items()}
-        vocabulary = int(at.model.config.vocab_size)
-        unigram = {code: _unigram(at, code, vocabulary) for code in at.encoded}
-        return {"languages": losses, "unigram": unigram, "vocabulary": vocabulary, "coverage": None}
+        return _unquantised(at)
+    kept = at.kept if variant.compared else None
     if variant.spec is None:  # once more, to show that every variant before it was undone
-        return {"languages": {code: _loss(at, code, variant) for code in at.encoded}, "coverage": None}
+        return {"languages": _losses(at, kept), "coverage": None}
+    try:
+        return _rounded(at, where, variant, mix, kept)
+    except ValueError as error:  # it cannot be made of this model: the other variants may
+        gone = {code: _no_losses(f"{code}: not made: {error}") for code in at.languages}
+        return {"languages": gone, "coverage": None}
+
+
+def _rounded(
+    at: Loaded, where: str, variant: Variant, mix: CalibrationMix, kept: Kept | None
+) -> dict[str, Any]:
+    assert variant.spec is not None
     statistics = None
     if variant.needs_statistics:
         statistics = _statistics(where, at.source, mix, variant.gptq, variant.needs_fisher)
@@ -138,32 +179,66 @@ def _evaluated(at: Loaded, where: str, variant: Variant, mix: CalibrationMix) ->
     if variant.gptq and statistics is not None:
         quantizer = gptq_by_layer(variant.spec, statistics)
     with quantized(at.model, variant.spec, variant.preservation, statistics, quantizer=quantizer) as found:
-        losses = {code: _loss(at, code, variant) for code in at.encoded}
+        losses = _losses(at, kept)
     return {"languages": losses, "coverage": _covered(found)}
+
+
+def _unquantised(at: Loaded) -> dict[str, Any]:
+    """The model as it is, and beside it a unigram model of each language."""
+    baselines, refused = at.kept
+    losses = {
+        code: _as_data(baselines[code].losses) if code in baselines else _no_losses(refused[code])
+        for code in at.languages
+    }
+    vocabulary = int(at.model.config.vocab_size)
+    unigram = {code: _unigram(at, code, vocabulary) for code in at.languages}
+    return {"languages": losses, "unigram": unigram, "vocabulary": vocabulary, "coverage": None}
 
 
 def _unigram(at: Loaded, code: str, vocabulary: int) -> dict[str, Any]:
     """What a unigram model of the language, fitted on other sentences, makes of the evaluated ones."""
-    others = unevaluated_texts(at.source, code, UNIGRAM_TEXTS)
-    read = encode(at.tokenizer, others, block_size=at.encoded[code].block_size, prefix_id=at.prefix_id)
-    found = unigram_losses(fitted_on(read, vocabulary), at.encoded[code])
-    return {"bits": found.sentence_bits.tolist(), "bits_per_token": found.bits_per_token}
-
-
-def _loss(at: Loaded, code: str, variant: Variant) -> dict[str, Any]:
-    baseline = at.baselines[code] if variant.compared else None
+    if code in at.refused:
+        return {"bits": None, "bits_per_token": None, "reason": at.refused[code]}
     try:
-        return _as_data(sentence_losses(at.model, at.encoded[code], baseline=baseline))
-    except ValueError as error:  # a loss that is no number: this language has none, the others may
-        return {"bits": None, "tokens": None, "kl_bits": None, "flips": None, "reason": f"{code}: {error}"}
+        others = unevaluated_texts(at.source, code, UNIGRAM_TEXTS)
+        read = encode(at.tokenizer, others, block_size=at.encoded[code].block_size, prefix_id=at.prefix_id)
+        found = unigram_losses(fitted_on(read, vocabulary), at.encoded[code])
+    except ValueError as error:
+        reason = f"{code}: no unigram model: {error}"
+        return {"bits": None, "bits_per_token": None, "reason": reason}
+    return {"bits": found.sentence_bits.tolist(), "bits_per_token": found.bits_per_token, "reason": None}
 
 
-def _as_data(losses: SentenceLosses) -> dict[str, Any]:
+def _losses(at: Loaded, kept: Kept | None) -> dict[str, Any]:
+    """Each language under the weights as they are now, compared with what was kept."""
+    baselines, refused = kept or ({}, {})
+    found = {}
+    for code in at.languages:
+        if code in at.refused:
+            found[code] = _no_losses(at.refused[code])
+            continue
+        alone = f"no unquantised model beside it: {refused[code]}" if code in refused else None
+        try:
+            losses = sentence_losses(at.model, at.encoded[code], baseline=baselines.get(code))
+            found[code] = _as_data(losses, kl_reason=alone)
+        except ValueError as error:  # a loss that is no number: this language has none, the others may
+            found[code] = _no_losses(f"{code}: {error}")
+    return found
+
+
+def _no_losses(reason: str) -> dict[str, Any]:
+    nothing: dict[str, Any] = dict.fromkeys(("bits", "tokens", "kl_bits", "flips", "kl_reason"))
+    return {**nothing, "reason": reason}
+
+
+def _as_data(losses: SentenceLosses, kl_reason: str | None = None) -> dict[str, Any]:
+    """As plain data; `kl_reason` is why KL and flips are missing where they were asked for."""
     return {
         "bits": losses.bits.tolist(),
         "tokens": losses.tokens.tolist(),
         "kl_bits": None if losses.kl_bits is None else losses.kl_bits.tolist(),
         "flips": None if losses.flips is None else losses.flips.tolist(),
+        "kl_reason": kl_reason,
         "reason": None,
     }
 
@@ -182,22 +257,27 @@ def _covered(found: Coverage) -> dict[str, Any]:
 
 
 def sweep(
-    *, where: str, source: Mapping[str, Any], spec: Mapping[str, Any], report: Report
+    *,
+    where: str,
+    source: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    languages: Sequence[str],
+    report: Report,
 ) -> dict[str, Any]:
-    """Each block quantised alone and kept alone; reports each language as it is done."""
+    """Each block quantised alone and kept alone; reports each of the languages as it is done."""
     at, copies = _swept(where, source, spec)
-    for code, encoded in at.encoded.items():
+
+    def measure(encoded: Encoded) -> dict[str, Any]:
         found = layer_sweep(at.model, encoded, copies)
-        report(
-            {
-                "language": code,
-                "quantised": found.quantised.tolist(),
-                "only": found.only.tolist(),
-                "protected": found.protected.tolist(),
-                "diagnostics": [dataclasses.asdict(one) for one in found.diagnostics],
-            }
-        )
-    return {"blocks": len(copies.blocks)}
+        return {
+            "quantised": found.quantised.tolist(),
+            "only": found.only.tolist(),
+            "protected": found.protected.tolist(),
+            "diagnostics": [dataclasses.asdict(one) for one in found.diagnostics],
+        }
+
+    _each_language(at, copies, languages, measure, report)
+    return {}
 
 
 def keep_sets(
@@ -206,15 +286,34 @@ def keep_sets(
     source: Mapping[str, Any],
     spec: Mapping[str, Any],
     sets: Sequence[Sequence[int]],
+    languages: Sequence[str],
     report: Report,
 ) -> dict[str, Any]:
-    """Each set of blocks kept and the others quantised; reports each language as it is done."""
+    """Each set of blocks kept and the others quantised; reports each of the languages as it is done."""
     at, copies = _swept(where, source, spec)
     kept = [tuple(i not in one for i in range(len(copies.blocks))) for one in sets]
-    for code, encoded in at.encoded.items():
-        bits = variant_bits(at.model, encoded, copies, kept)
-        report({"language": code, "kept_sets": bits.tolist()})
-    return {"blocks": len(copies.blocks)}
+
+    def measure(encoded: Encoded) -> dict[str, Any]:
+        return {"kept_sets": variant_bits(at.model, encoded, copies, kept).tolist()}
+
+    _each_language(at, copies, languages, measure, report)
+    return {}
+
+
+def _each_language(
+    at: Loaded, copies: QuantisedBlocks, languages: Sequence[str], measure: Measure, report: Report
+) -> None:
+    """Report what is measured of each language and its seconds, or the reason why it has no numbers."""
+    for code in languages:
+        started = time.perf_counter()
+        found: dict[str, Any] = {"reason": at.refused.get(code)}
+        if code in at.encoded:
+            try:
+                found |= measure(at.encoded[code])
+            except ValueError as error:  # a loss that is no number: the other languages may have theirs
+                found["reason"] = f"{code}: {error}"
+        seconds = time.perf_counter() - started
+        report({"language": code, "blocks": len(copies.blocks), **found, "seconds": seconds})
 
 
 def _swept(where: str, source: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[Loaded, QuantisedBlocks]:

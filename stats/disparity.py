@@ -47,7 +47,7 @@ class Aligned:
     characters: npt.ArrayLike | None = None
     """(L, S)"""
     tokens: npt.ArrayLike | None = None
-    """(L, S)"""
+    """(L, S); NaN where bits are."""
     premiums: tuple[float, ...] | None = None
     """(L,) bytes of the language over bytes of the reference language on the same sentences."""
     shares: tuple[float, ...] | None = None
@@ -66,7 +66,8 @@ class Aligned:
                 raise ValueError(
                     f"{name} has shape {np.shape(array)}; {L} languages by {S} sentences are due"
                 )
-            if array is not None and name != "bits" and not (np.asarray(array) > 0).all():
+            unscored = np.isnan(self.bits) & (name == "tokens")
+            if array is not None and name != "bits" and not ((np.asarray(array) > 0) | unscored).all():
                 raise ValueError(
                     f"{name} holds {np.min(np.asarray(array))}; an empty sentence cannot be scored"
                 )
@@ -262,7 +263,8 @@ def _denominators(aligned: Aligned, drawn: Resampled) -> dict[str, FloatArray]:
     if aligned.characters is not None:
         found["bits_per_character"] = drawn.totals(aligned.characters)
     if aligned.tokens is not None:
-        found["nats_per_token"] = drawn.totals(aligned.tokens) / math.log(2.0)
+        tokens = np.where(np.isfinite(aligned.bits), aligned.tokens, 1.0)
+        found["nats_per_token"] = drawn.totals(tokens) / math.log(2.0)
     return found
 
 

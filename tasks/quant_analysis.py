@@ -124,7 +124,7 @@ def _best_budget(at: Measured, question: Question, _: Any) -> Answer:
 
 def _blocks(at: Measured, question: Question, swept: Any) -> Answer:
     rows, saved = questions.critical_blocks(at, swept, question.family)
-    return rows, {"saved": saved}
+    return rows, {"saved": saved} if saved else {}
 
 
 def _layer_protection(at: Measured, question: Question, swept: Any) -> Answer:
@@ -151,6 +151,9 @@ def _measures(at: Measured) -> list[list[Any]]:
             if losses["reason"] is not None:
                 found.append([name, one.code, "bits_per_sentence", None, losses["reason"]])
                 continue
+            if losses["kl_reason"] is not None:
+                gone = ("kl_bits_per_byte", "flip_rate")
+                found += [[name, one.code, what, None, losses["kl_reason"]] for what in gone]
             texts = [corpus.side(one.code)[i] for i in places]
             totals = {
                 what: sum(losses[what][i] for i in places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -86,6 +86,11 @@ class Measured:
         """The same evaluations on other sentences."""
         return Measured(self.asked, sentences, self.bodies)
 
+    def without(self, languages: Collection[str]) -> Measured:
+        """The same evaluations of the other languages."""
+        left = tuple(one for one in self.asked.languages if one.code not in languages)
+        return Measured(replace(self.asked, languages=left), self.sentences, self.bodies)
+
     def column(self, name: str, what: str) -> FloatArray:
         """(L, S) of one variant: bits, tokens, kl_bits or flips; NaN where a language has no number."""
         places = list(self.sentences.places)
@@ -127,21 +132,36 @@ class Measured:
         """A fresh generator, so that no question depends on those asked before it."""
         return np.random.default_rng([self.asked.seed, 1])
 
+    @cached_property
+    def unigram_bits(self) -> FloatArray:
+        """(L, S) bits of each sentence under its language's unigram model; NaN where there is none."""
+        places, missing = list(self.sentences.places), np.full(len(self.sentences.places), np.nan)
+        sides = [self.bodies[PLAIN]["unigram"][one.code]["bits"] for one in self.asked.languages]
+        return np.array([missing if one is None else np.array(one, float)[places] for one in sides])
+
+    def unmeasured(self, name: str) -> dict[str, str]:
+        """Language -> why this variant has no losses there."""
+        bodies = {one.code: self.bodies[name]["languages"][one.code] for one in self.asked.languages}
+        return {code: body["reason"] for code, body in bodies.items() if body["reason"] is not None}
+
     def reasons(self, name: str) -> dict[str, str]:
-        """Language -> why this variant says nothing about it: no number, or collapsed."""
-        found = {}
+        """Language -> why this variant says nothing about it: no number, none of the baseline, collapsed."""
+        own, plain, found = self.unmeasured(name), self.unmeasured(PLAIN), {}
         for one in self.asked.languages:
-            body = self.bodies[name]["languages"][one.code]
-            reason = body["reason"] or self._collapsed(one.code, body)
+            reason = own.get(one.code) or plain.get(one.code) or self._collapsed(one.code, name)
             if reason is not None:
                 found[one.code] = reason
         return found
 
-    def _collapsed(self, code: str, body: Mapping[str, Any]) -> str | None:
-        base = self.bodies[PLAIN]
+    def _collapsed(self, code: str, name: str) -> str | None:
+        """Why it counts as collapsed; without a unigram model nobody can say that it did not."""
+        body, base = self.bodies[name]["languages"][code], self.bodies[PLAIN]
+        unigram = base["unigram"][code]
+        if unigram["reason"] is not None:
+            return str(unigram["reason"])
         return collapsed(
             bits_per_token=sum(body["bits"]) / sum(body["tokens"]),
-            unigram_bits_per_token=base["unigram"][code]["bits_per_token"],
+            unigram_bits_per_token=unigram["bits_per_token"],
             vocab_size=base["vocabulary"],
         )
 
@@ -150,8 +170,14 @@ class Measured:
         return {name: found for name in names if (found := self.reasons(name))}
 
 
+def left_out(at: Measured, sweep: Mapping[str, Any]) -> dict[str, str]:
+    """Language -> why a sweep over blocks says nothing about it: no number there, or none of the baseline."""
+    found = {one.code: sweep["languages"][one.code]["reason"] for one in at.asked.languages}
+    return at.unmeasured(PLAIN) | {code: why for code, why in found.items() if why is not None}
+
+
 def swept(at: Measured, sweep: Mapping[str, Any], name: str) -> FloatArray:
-    """(L, S), or (B, L, S) for what is done to each block or set."""
+    """(L, S), or (B, L, S) for what is done to each block or set; of languages that are not `left_out`."""
     places = list(at.sentences.places)
     columns = [np.array(sweep["languages"][one.code][name], float)[..., places] for one in at.asked.languages]
     return np.stack(columns, axis=-2)

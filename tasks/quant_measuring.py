@@ -1,13 +1,12 @@
 """Evaluations of quantised models as cached tasks: each variant a product, filed when it is measured.
 
-The work runs in a process that is killed at its time limit. What was measured by then is kept; the next run
-goes on from there.
+The work runs in a process that is killed at its time limit. What was measured by then is kept, each language
+of a sweep over blocks too; the next run goes on from there.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -30,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 EVALUATION = "evaluation"
 SWEEP = "sweep"
+SWEEP_LANGUAGE = "sweep_language"
+"""One language of a sweep, filed when it is reported; the sweep is made of them when all are there."""
 
 
 @lru_cache(maxsize=1)
@@ -82,6 +83,11 @@ class Subject:
                 "code": measuring_code(),
             }
         )
+
+
+def language_key(sweep: str, language: str) -> str:
+    """What one language of a sweep is filed under."""
+    return fingerprint({"sweep": sweep, "language": language})
 
 
 def batch_key(keys: Sequence[str]) -> str:
@@ -156,34 +162,44 @@ def sweep(
 ) -> str:
     """Quantise each block alone and keep each alone, or keep each set; returns the key of the product.
 
+    Only languages that no earlier run measured are asked for. The product's `seconds` are those of all
+    languages, whichever run measured them.
+
     Raises
     ------
     TimeLimitError, WorkError
         As `evaluate`.
     """
-    products = Products(Path(home), SWEEP)
+    products, parts = Products(Path(home), SWEEP), Products(Path(home), SWEEP_LANGUAGE)
     if products.read(key) is not None:
         return key
-    languages: dict[str, Any] = {}
-    progress = Progress(f"{what}, languages", len(subject.corpus.languages))
+    codes = subject.corpus.languages
+    kept = {code: parts.read(language_key(key, code)) for code in codes}
+    found: dict[str, Any] = {code: body for code, body in kept.items() if body is not None}
+    progress = Progress(f"{what}, languages", len(codes))
     progress.start()
+    progress.advance(len(found), made=0)
 
-    def keep(found: Mapping[str, Any]) -> None:
-        languages[found["language"]] = found
+    def keep(told: Mapping[str, Any]) -> None:
+        parts.write(language_key(key, told["language"]), told)
+        found[told["language"]] = told
         progress.advance(1, made=1)
 
-    started = time.perf_counter()
-    with worker(near=subject.where) as process:
-        function = "sweep"
+    if missing := [code for code in codes if code not in found]:
         arguments: dict[str, object] = {
             "where": subject.where,
             "source": asdict(subject.source),
             "spec": asdict(spec),
+            "languages": missing,
         }
+        function = "sweep"
         if sets:
             function, arguments["sets"] = "keep_sets", [list(one) for one in sets]
-        told = process.call(f"models.quant_jobs:{function}", arguments, seconds=seconds, report=keep)
-    products.write(key, {**told, "languages": languages, "seconds": time.perf_counter() - started})
+        with worker(near=subject.where) as process:
+            process.call(f"models.quant_jobs:{function}", arguments, seconds=seconds, report=keep)
+    blocks = found[codes[0]]["blocks"]
+    spent = sum(one["seconds"] for one in found.values())
+    products.write(key, {"blocks": blocks, "languages": found, "seconds": spent})
     return key
 
 

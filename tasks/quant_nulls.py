@@ -48,14 +48,15 @@ def failed_checks(at: Measured) -> list[str]:
     absent = [name for name in (AGAIN, NULL, INT8, MAIN, INT2) if name not in at.bodies]
     if absent:
         return [f"{', '.join(absent)} was not measured, so no null is known to hold"]
-    rows = [row for row in null_rows(at, "nulls") if row.reason]
+    said = _no_number(at, PLAIN)  # once, not once more with every check that needs the baseline
+    rows = [row for row in null_rows(at, "nulls") if row.reason not in (None, said)]
     return [*at.reasons(PLAIN).values(), *(f"{row.hypothesis} {row.contrast}: {row.reason}" for row in rows)]
 
 
 def _no_number(at: Measured, *names: str) -> str | None:
     """Why a check cannot be made: some loss of these variants is no number."""
-    whys = (at.bodies[name]["languages"][one.code]["reason"] for name in names for one in at.asked.languages)
-    return "; ".join(dict.fromkeys(why for why in whys if why is not None)) or None
+    whys = (why for name in names for why in at.unmeasured(name).values())
+    return "; ".join(dict.fromkeys(whys)) or None
 
 
 def _unchanged(at: Measured, bare: TestRow) -> TestRow:
@@ -105,7 +106,7 @@ def _ordered(at: Measured, bare: TestRow, narrow: str, wide: str, most: float) -
     bare = replace(
         bare, contrast=f"{narrow}/{wide}", method=f"ratio of mean KL from the baseline, at most {most}"
     )
-    if why := _no_number(at, narrow, wide):
+    if why := _no_number(at, narrow, wide, PLAIN):
         return replace(bare, reason=why)
     below, above = (float(at.column(name, "kl_bits").mean()) for name in (narrow, wide))
     if above <= 0.0:

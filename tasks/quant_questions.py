@@ -1,7 +1,8 @@
 """What each experiment of the quantisation study asks of the measured bits; a plain function an experiment.
 
 Every function returns the rows of one replicate; the views read the one of hypothesis `experiment`. A variant
-whose losses are no numbers, or that collapsed, makes its question INVALID.
+whose losses are no numbers, or that collapsed, makes its question INVALID. A sweep over blocks is read
+without the languages that it has no numbers of: the unit there is the document.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from stats.aligned_bootstrap import intervals
+from stats.aligned_bootstrap import interval_row, intervals
 from stats.disparity import analyse_disparity
 from stats.layer_effects import analyse_layers
 from stats.legacy_disparity import legacy_disparity, legacy_ratio_interval, legacy_rows
 from stats.preservation import analyse_preservation, choose_budget
 from stats.rows import TestRow
-from tasks.quant_measured import PLAIN, Measured, swept
+from tasks.quant_measured import PLAIN, Measured, left_out, swept
 from tasks.quant_nulls import MAIN, null_rows
 
 MOST_SETS = 12
@@ -62,31 +63,23 @@ def shown(rows: Sequence[TestRow], family: str) -> list[TestRow]:
 
 def baseline(at: Measured, family: str) -> list[TestRow]:
     """A-001: what each language costs, and how far below its own unigram model."""
-    codes = at.aligned.languages
-    unigram = np.array([at.bodies[PLAIN]["unigram"][code]["bits"] for code in codes])
-    saved = unigram[:, list(at.sentences.places)] - at.aligned.bits
+    codes, broken = at.aligned.languages, at.reasons(PLAIN)
+    saved = at.unigram_bits - at.aligned.bits
     rows: list[TestRow] = []
     for hypothesis, values in (("cost", at.aligned.bits), ("saved_against_unigram", saved)):
-        for code, found in zip(
-            codes, intervals(at.drawn.means(values), at.drawn, at.asked.alpha), strict=True
-        ):
-            rows.append(
-                TestRow(
-                    family=family,
-                    hypothesis=hypothesis,
-                    metric="bits_per_sentence",
-                    contrast=code,
-                    method=found.method,
-                    role="secondary",
-                    estimate=found.estimate,
-                    low=found.low,
-                    high=found.high,
-                    n=found.n,
-                    reason=found.reason,
-                )
+        means = at.drawn.means(np.where(np.isfinite(values), values, 0.0))
+        for code, own, found in zip(codes, values, intervals(means, at.drawn, at.asked.alpha), strict=True):
+            bare = TestRow(
+                family=family,
+                hypothesis=hypothesis,
+                metric="bits_per_sentence",
+                contrast=code,
+                method=found.method,
+                role="secondary",
+                reason=broken.get(code, "undefined"),
             )
+            rows.append(interval_row(bare, found) if np.isfinite(own).all() else bare)
     nearest = min(rows[len(codes) :], key=lambda row: row.estimate if row.estimate is not None else -np.inf)
-    broken = at.reasons(PLAIN)
     above = nearest.low is not None and nearest.low > 0.0
     return [
         *rows,
@@ -268,14 +261,20 @@ def best_budget(at: Measured, names: Mapping[float, str], family: str) -> list[T
 
 
 def critical_blocks(at: Measured, sweep: Mapping[str, Any], family: str) -> tuple[list[TestRow], list[float]]:
-    """C-001 on one half of the documents; also what keeping each block saves, to choose by."""
-    half = at.on(at.sentences.halves()[0])
+    """C-001 on one half of the documents; also what keeping each block saves, to choose by.
+
+    Nothing is saved, as an empty list, where a tier of languages has no numbers.
+    """
+    gone = left_out(at, sweep)
+    half = at.on(at.sentences.halves()[0]).without(gone)
+    if not _has_both_tiers(half):
+        return _unanswered(gone, "protect_contrast", family), []
     quantised, protected, only = (swept(half, sweep, name) for name in ("quantised", "protected", "only"))
+    told = [sweep["languages"][one.code]["diagnostics"] for one in half.asked.languages]
     diagnostics = {
-        name: [float(np.mean([one["diagnostics"][b][name] for one in sweep["languages"].values()]))
-               for b in range(len(protected))]
+        name: [float(np.mean([blocks[b][name] for blocks in told])) for b in range(len(protected))]
         for name in ("weight_kurtosis", "activation_outliers", "mean_activation")
-    }  # fmt: skip
+    }
     rows = analyse_layers(
         half.aligned,
         quantised,
@@ -289,7 +288,36 @@ def critical_blocks(at: Measured, sweep: Mapping[str, Any], family: str) -> tupl
     )
     named = [replace(row, family=family) for row in rows]
     saved = (quantised[None] - protected).mean(axis=(1, 2))
-    return [*named[:-1], most_critical(named, family)], saved.tolist()
+    verdict = _naming(most_critical(named, family), gone)
+    return [*named[:-1], *_gone_rows(gone, family), verdict], saved.tolist()
+
+
+def _has_both_tiers(at: Measured) -> bool:
+    return len({one.tier == "low" for one in at.asked.languages}) == 2
+
+
+def _unanswered(gone: Mapping[str, str], hypothesis: str, family: str) -> list[TestRow]:
+    """INVALID: without the languages that have no numbers, no low- or no high-resource language is left."""
+    reason = f"a tier has no language left: {'; '.join(dict.fromkeys(gone.values()))}"
+    bare = TestRow(
+        family=family, hypothesis=hypothesis, method="not tested", role="decides", verdict="INVALID",
+        reason=reason,
+    )  # fmt: skip
+    return [*_gone_rows(gone, family), verdict_row(bare, family)]
+
+
+def _gone_rows(gone: Mapping[str, str], family: str) -> list[TestRow]:
+    """A row for each language that is left out."""
+    bare = TestRow(family=family, hypothesis="left_out", method="none", role="diagnostic", reason="undefined")
+    return [replace(bare, contrast=code, reason=why) for code, why in gone.items()]
+
+
+def _naming(row: TestRow, gone: Mapping[str, str]) -> TestRow:
+    """The verdict with the languages it does not speak of."""
+    if not gone:
+        return row
+    told = f"left out: {'; '.join(gone.values())}"
+    return replace(row, reason=told if row.reason is None else f"{row.reason}; {told}")
 
 
 def most_critical(rows: Sequence[TestRow], family: str) -> TestRow:
@@ -337,10 +365,13 @@ def layer_protection(
 ) -> list[TestRow]:
     """C-002: the chosen blocks against the mean of other sets of as many, on the half not chosen on."""
     if len(sets) < 2:
-        gone = TestRow(family=family, hypothesis="benefit", method="", role="decides", verdict="INVALID")
+        none = TestRow(family=family, hypothesis="benefit", method="", role="decides", verdict="INVALID")
         why = f"{len(sets[0])} blocks are all there are: no others to compare with (lower keep_blocks)"
-        return [verdict_row(replace(gone, reason=why), family)]
-    half = at.on(at.sentences.halves()[1])
+        return [verdict_row(replace(none, reason=why), family)]
+    gone = left_out(at, sweep)
+    half = at.on(at.sentences.halves()[1]).without(gone)
+    if not _has_both_tiers(half):
+        return _unanswered(gone, "benefit", family)
     kept = swept(half, sweep, "kept_sets")
     question = f"blocks {','.join(map(str, sets[0]))}"
     rows = [
@@ -356,4 +387,4 @@ def layer_protection(
         )
     ]
     decides = next(row for row in rows if row.role == "decides")
-    return [*rows, verdict_row(decides, family, rows)]
+    return [*rows, *_gone_rows(gone, family), _naming(verdict_row(decides, family, rows), gone)]

@@ -66,6 +66,7 @@ def _sweep(seed: int) -> dict[str, Any]:
                 {"weight_kurtosis": 3.0 - b, "activation_outliers": 1.0 * b, "mean_activation": 0.5 * b}
                 for b in range(BLOCKS)
             ],
+            "reason": None,
         }
     return {"languages": found}
 

@@ -123,3 +123,12 @@ def test_a_mix_that_the_texts_cannot_fill_is_refused() -> None:
         calibrate(model_of("gpt2"), letters(), TEXTS, CalibrationMix(texts=(("xx", 9),)), prefix_id=0)
     with pytest.raises(ValueError, match=r"'sw' and 0 are there \(languages: en, xx\)"):
         calibrate(model_of("gpt2"), letters(), TEXTS, CalibrationMix(texts=(("sw", 1),)), prefix_id=0)
+
+
+def test_a_language_that_the_model_makes_no_numbers_of_is_refused_by_name() -> None:
+    model = model_of("llama")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[letters().encode("z").ids[0]] = float("nan")
+    with pytest.raises(ValueError, match=r"^xx: the inputs of model\.layers\.0\..* \(14 of 14 layers\)"):
+        calibrate(model, letters(), TEXTS, MIX, prefix_id=0)
+    calibrate(model, letters(), TEXTS, CalibrationMix(texts=(("en", 3),), block_size=16), prefix_id=0)

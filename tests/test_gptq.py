@@ -184,7 +184,7 @@ def test_a_model_by_gptq_moves_less_than_by_rounding_to_nearest(record_property:
     mix = CalibrationMix(texts=(("en", 60),), block_size=32)
     statistics = calibrate(model, tokenizer, {"en": texts[:60]}, mix, prefix_id=0, grams=True)
     encoding = encode(tokenizer, texts[60:], block_size=32, prefix_id=0)
-    baseline = keep_baselines(model, {"en": encoding})["en"]
+    baseline = keep_baselines(model, {"en": encoding})[0]["en"]
     lines = ["held-out KL, millibits per token, group 32      bits/weight    to nearest         GPTQ"]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for bits in (2, 3, 4):

@@ -38,6 +38,7 @@ def body(cost: dict[str, float], kl: float, seed: int) -> dict[str, Any]:
             "tokens": (np.array(CORPUS.n_bytes(one.code)) // 2).tolist(),
             "kl_bits": [kl] * len(plain),
             "flips": [1] * len(plain),
+            "kl_reason": None,
             "reason": None,
         }
     return {"languages": languages, "coverage": None}
@@ -49,7 +50,11 @@ def same(cost: float) -> dict[str, float]:
 
 def bodies(int4: dict[str, float]) -> dict[str, Any]:
     unigram = {
-        one.code: {"bits": (4.0 * np.array(CORPUS.n_bytes(one.code), float)).tolist(), "bits_per_token": 8.0}
+        one.code: {
+            "bits": (4.0 * np.array(CORPUS.n_bytes(one.code), float)).tolist(),
+            "bits_per_token": 8.0,
+            "reason": None,
+        }
         for one in LANGUAGES
     }
     return {
@@ -242,6 +247,7 @@ def sweep_product(saves: list[float]) -> dict[str, Any]:
                 {"weight_kurtosis": 3.0 + b, "activation_outliers": 9.0 - b, "mean_activation": 1.0}
                 for b in range(len(saves))
             ],
+            "reason": None,
         }
     return {"blocks": len(saves), "languages": languages}
 
