@@ -46,6 +46,7 @@ def _is(verdict: str | None) -> Rule:
 
 CONTROL = Gate(
     name="control",
+    is_primary=True,
     question="Does text follow the value of the seed, whatever label it runs under?",
     sql=_EVIDENCE,
     min_n=20,

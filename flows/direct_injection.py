@@ -378,7 +378,6 @@ STUDY = Study(
     prediction=PREDICTION,
     profiles=PROFILES,
     gates=GATES,
-    primary_gate="injection_effect",
     plan=plan,
     steps=steps,
     flow=direct_injection,

@@ -383,7 +383,6 @@ STUDY = Study(
     prediction=PREDICTION,
     profiles=PROFILES,
     gates=GATES,
-    primary_gate="control",
     plan=plan,
     steps=steps,
     flow=entropy_control,

@@ -139,6 +139,7 @@ SEED_SOURCES = Gate(
 
 SEED_EFFECT = Gate(
     name="seed_effect",
+    is_primary=True,
     question="Does the source of the seed change the text?",
     sql=_evidence("seed_effect"),
     min_n=20,

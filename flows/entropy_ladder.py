@@ -24,7 +24,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows import entropy_seeds, ladder_run, seed_protocol
-from flows.ladder_gates import GATES, LADDER_END, RUNG_GATES
+from flows.ladder_gates import GATES, RUNG_GATES
 from lab.errors import UsageError, unknown
 from lab.plan import Plan
 from lab.study import PlannedStep, Study
@@ -235,7 +235,6 @@ STUDY = Study(
     prediction=PREDICTION,
     profiles=PROFILES,
     gates=GATES,
-    primary_gate=LADDER_END,
     plan=plan,
     steps=steps,
     flow=entropy_ladder,

@@ -257,7 +257,6 @@ STUDY = Study(
     prediction=PREDICTION,
     profiles=PROFILES,
     gates=GATES,
-    primary_gate="seed_effect",
     plan=plan,
     steps=steps,
     flow=entropy_seeds,

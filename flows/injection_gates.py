@@ -97,6 +97,7 @@ FROM (FROM answers WHERE role = 'verdict') CROSS JOIN modes
 
 INJECTION_EFFECT = Gate(
     name="injection_effect",
+    is_primary=True,
     question="Does the source change the text once it acts on every token?",
     sql=_EFFECT,
     min_n=20,

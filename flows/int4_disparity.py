@@ -346,7 +346,6 @@ STUDY = Study(
     prediction=PREDICTION,
     profiles=PROFILES,
     gates=GATES,
-    primary_gate="disparity",
     plan=plan,
     steps=steps,
     flow=int4_disparity,

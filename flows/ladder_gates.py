@@ -142,6 +142,7 @@ SELECT any_value(verdict) AS tested, coalesce(bool_or(negligible), false) AS neg
 
 LADDER_END_GATE = Gate(
     name=LADDER_END,
+    is_primary=True,
     question="What do the rungs say together?",
     sql=f"""
 SELECT any_value(verdict) FILTER (family = 'ladder' AND role = 'verdict') AS tested,

@@ -291,7 +291,6 @@ STUDY = Study(
     prediction=PREDICTION,
     profiles=PROFILES,
     gates=GATES,
-    primary_gate="placement",
     plan=plan,
     steps=steps,
     flow=mechanism,

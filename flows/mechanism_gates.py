@@ -105,6 +105,7 @@ _SIZE = "{estimate:+.4f} of the items [{low:+.4f}, {high:+.4f}], {n} seeds"
 
 PLACEMENT = Gate(
     name="placement",
+    is_primary=True,
     question="Do ranks placed by the audit answer more items than the same ranks shuffled at equal cost?",
     sql=_ANSWER,
     min_n=2,

@@ -135,6 +135,7 @@ def leverage(profile: str, looks: int) -> Gate:
     detected = Route(next=NAME, parameters=FULL, sentence=_SIZE + _WITH)
     return Gate(
         name="leverage",
+        is_primary=True,
         question="With weights fixed, does the trained injection move predictions more than a rotated one?",
         sql=_LEVERAGE,
         rules=_PASS,

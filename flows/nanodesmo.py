@@ -385,7 +385,6 @@ STUDY = Study(
     prediction=PREDICTION,
     profiles=PROFILES,
     gates=GATES,
-    primary_gate="leverage",
     plan=plan,
     steps=steps,
     flow=nanodesmo,

@@ -84,6 +84,7 @@ WHERE plan_hash = $plan_hash AND look = $look AND experiment IN ('A-001', 'A-002
 
 DISPARITY = Gate(
     name="disparity",
+    is_primary=True,
     question="Does INT4 cost low-resource languages more than high-resource ones?",
     sql=_ONE.format(experiment="A-003", assay=_ASSAY),
     min_n=6,

@@ -6,6 +6,8 @@ Every gate reads the rows of one analysis; the verdicts in them come from `stats
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lab.gates import IMPOSSIBLE, STOP, Comparison, Gate, Route, Rule
 
 _TESTS = """
@@ -135,12 +137,15 @@ def _contrast(name: str, question: str, contrast: str, following: str, *, more: 
     )
 
 
-MORE_DATA = _contrast(
-    "more_data",
-    "Do more and harder data answer more items (B against A)?",
-    "B-A",
-    "enriched",
-    more="B and A differ",
+MORE_DATA = replace(
+    _contrast(
+        "more_data",
+        "Do more and harder data answer more items (B against A)?",
+        "B-A",
+        "enriched",
+        more="B and A differ",
+    ),
+    is_primary=True,
 )
 ENRICHED = _contrast(
     "enriched",

@@ -277,7 +277,6 @@ STUDY = Study(
     prediction=PREDICTION,
     profiles=PROFILES,
     gates=GATES,
-    primary_gate="more_data",
     plan=plan,
     steps=steps,
     flow=sense_scaling,

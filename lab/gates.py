@@ -106,6 +106,8 @@ class Gate:
     routes: Mapping[str, Route]
     min_n: int = 1
     """Under this n the verdict is INCONCLUSIVE, unless a rule says INVALID."""
+    is_primary: bool = False
+    """Whether it answers the study's question; of several, as where parts have answers too, the last does."""
 
     def __post_init__(self) -> None:
         missing = [verdict for verdict in VERDICTS if verdict not in self.routes]

@@ -92,9 +92,9 @@ def _studies(store: Source, groups: Sequence[Group]) -> str:
 
 
 MEANINGS = {
-    "DETECTED": "the declared test rejects after correction, and the interval excludes 0",
+    "DETECTED": "the declared test rejects after correction, the interval excludes 0; of a check: it holds",
     "EQUIVALENT": "the effect lies inside the declared margin",
-    "INCONCLUSIVE": "neither; more data would tell",
+    "INCONCLUSIVE": "neither: what would settle it stands beside it",
     "INVALID": "the data fail a check, so nothing may be concluded",
 }
 

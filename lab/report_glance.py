@@ -33,7 +33,7 @@ SELECT night_id, profile, state, budget_seconds / 60 AS budget_minutes, used_sec
 FROM night_summary ORDER BY started_at DESC, night_id LIMIT 1
 """
 ENDED = {
-    "running": "runs",
+    "running": "is under way",
     "completed": "is complete",
     "budget": "spent its budget",
     "failed": "failed",
@@ -49,14 +49,13 @@ def glance(store: Source, groups: Sequence[Group]) -> str:
 
 
 def contents(groups: Sequence[Group]) -> str:
-    """A list item a group: the verdict of its last decision, linked to its answers."""
+    """A list item a group: the verdict that answers its question, linked to its answers."""
     return "".join(
-        f'<li><a href="#{group.name}-glance">{title(group)}</a> {_last_verdict(group)}</li>'
-        for group in groups
+        f'<li><a href="#{group.name}-glance">{title(group)}</a> {_answered(group)}</li>' for group in groups
     )
 
 
-def _last_verdict(group: Group) -> str:
+def _answered(group: Group) -> str:
     return _flags(group.standing[0]) if group.standing else '<span class="note">nothing asked yet</span>'
 
 
@@ -65,16 +64,19 @@ def _night(found: Asked) -> str:
     if not found.rows:
         return ""
     [row] = found.rows
-    used = f"{number(row['used_minutes'])} min" if row["used_minutes"] is not None else "not over yet"
-    counted = ", ".join(f"{number(row[name])} {name}" for name in ("done", "left", "proposed", "failed"))
+    used = f"{number(row['used_minutes'])} of " if row["used_minutes"] is not None else ""
+    counted = ", ".join(
+        f"{number(row[name])} {name}" for name in ("done", "left", "proposed", "failed") if row[name]
+    )
     verdicts = ", ".join(
         f"{number(row[verdict.lower()])} {verdict}" for verdict in MARKS if row[verdict.lower()]
     )
     ended = ENDED.get(str(row["state"]), text(row["state"]))
     return (
         f'<div class="night"><p class="said">The last night, {text(row["night_id"])}, profile '
-        f"{text(row['profile'])}, {ended}: {used} of {number(row['budget_minutes'])} min, "
-        f"runs {counted}; verdicts of its gates at all looks: {verdicts or 'none'}.</p>{sql(found.sql)}</div>"
+        f"{text(row['profile'])}, {ended}: {used}{number(row['budget_minutes'])} min; studies: "
+        f"{counted or 'none yet'}; its gates, controls and looks counted: {verdicts or 'none yet'}."
+        f"</p>{sql(found.sql)}</div>"
     )
 
 
@@ -192,7 +194,8 @@ def _change(step: Row, found: Mapping[str, object], group: Group) -> str:
 
 def _would_settle(step: Row, found: Mapping[str, object], group: Group) -> str:
     """How much more data, or why that is not known."""
-    reason, needed, units = found.get("reason"), found.get("n_to_settle"), group.units
+    reason = found.get("reason") or found.get("what_settles")
+    needed, units = found.get("n_to_settle"), group.units
     if _leads(step, group, "EQUIVALENT") == IMPOSSIBLE:  # it asks whether something holds, not how much
         reason = reason or found.get("findings")
     if isinstance(needed, int) and needed > int(str(step["look"])):

@@ -100,10 +100,15 @@ class Group:
 
     @property
     def standing(self) -> list[Row]:
-        """The last decision of every gate, the last one of all first."""
+        """The last decision of every gate: the study's answer first, or the newest where there is none."""
+        if not self.path:
+            return []
         last = {str(step["gate"]): step for step in self.path}
-        newest = self.path[-1:]
-        return [*newest, *(step for step in last.values() if step is not newest[0])]
+        answers = [
+            last[name] for gate in self.gates if gate.get("is_primary") and (name := gate["name"]) in last
+        ]
+        first = answers[-1] if answers else self.path[-1]
+        return [first, *(step for step in last.values() if step is not first)]
 
     @property
     def outcome(self) -> str:

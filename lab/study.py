@@ -35,8 +35,6 @@ class Study:
     profiles: Mapping[str, Any]
     """Profile name -> frozen settings, smallest first; all of one dataclass, `smoke` among them."""
     gates: tuple[Gate, ...]
-    primary_gate: str
-    """The gate whose INVALID makes the command line exit 3."""
     plan: Callable[[Any], Plan]
     """Settings -> plan."""
     steps: Callable[[Any, Path], list[PlannedStep]]
@@ -55,6 +53,11 @@ class Study:
     """(settings, name, folder of --out) -> `lines` to print, whether all `passed`: one part of the study."""
     strict_gates: tuple[str, ...] = ()
     """Gates that `ladder run --strict` asks to be DETECTED."""
+
+    @property
+    def primary_gate(self) -> str:
+        """The gate that answers the question; its INVALID makes the command line exit 3."""
+        return [gate.name for gate in self.gates if gate.is_primary][-1]
 
     def smaller_profile(self, profile: str) -> str | None:
         """The profile before this one, where a night goes when a run of this one gave no result."""

@@ -70,7 +70,6 @@ STUDY = Study(
     prediction="It is.",
     profiles={"smoke": SMOKE, "long": LONG},
     gates=(),
-    primary_gate="fair",
     plan=lambda settings: None,
     steps=lambda settings, home: [],
     flow=coin_toss,

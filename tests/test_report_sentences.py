@@ -120,7 +120,7 @@ RECORDED: dict[str, tuple[Callable[[Store], object], int]] = {
     "mechanism": (record_mechanism, 20),
     "nanodesmo": (record_nano, 15),
     "sense": (record_sense, 30),
-    "night": (record_night, 36),
+    "night": (record_night, 35),
 }
 """Study -> how it is recorded, and the least numbers that its sentences have."""
 

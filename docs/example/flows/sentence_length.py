@@ -33,6 +33,7 @@ PREDICTION = "Last sentences are longer by two words or more."
 
 LONGER = Gate(
     name="longer",
+    is_primary=True,
     question=QUESTION,
     sql="""
     SELECT any_value(verdict) AS tested, max(estimate) AS estimate, max(low) AS low, max(high) AS high,
@@ -159,7 +160,6 @@ STUDY = Study(
     prediction=PREDICTION,
     profiles=PROFILES,
     gates=(LONGER,),
-    primary_gate=LONGER.name,
     plan=plan,
     steps=steps,
     flow=sentence_length,
