@@ -95,7 +95,9 @@ def _gates(decided: Sequence[Mapping[str, Any]]) -> Check:
         again = judge(rules, min_n, json.loads(row["evidence"]))
         if again != row["verdict"]:
             otherwise.append(f"{row['gate']} is {row['verdict']}, by its evidence {again}")
-    said = f"{len(decided)} decisions of {len({row['gate'] for row in decided})} gates, computed again"
+    gates = len({row["gate"] for row in decided})
+    said = f"{len(decided)} decision{'s' * (len(decided) > 1)} of {gates} gate{'s' * (gates > 1)}"
+    said = f"{said}, computed again"
     if otherwise:
         return Check(name="gates", ok=False, said=f"{said}: {'; '.join(otherwise)}")
     return Check(name="gates", ok=True, said=f"{said}: the same")

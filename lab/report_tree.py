@@ -33,7 +33,7 @@ class Exit:
     to: str
     """A gate, a flow, NEXT_LOOK, STOP or IMPOSSIBLE."""
     looks: tuple[int, ...]
-    """Looks at which it was taken."""
+    """Looks at which it was taken, each once."""
 
 
 def exits(gate: Mapping[str, object], path: Sequence[Row]) -> list[Exit]:
@@ -53,7 +53,7 @@ def exits(gate: Mapping[str, object], path: Sequence[Row]) -> list[Exit]:
         ways += [(NEGLIGIBLE, to) for to in dict.fromkeys(s["next"] for s in mine if s["negligible"])]
         for when, to in ways:
             took = [s for s in mine if s["next"] == to and bool(s["negligible"]) == (when == NEGLIGIBLE)]
-            looks = tuple(int(str(step["look"])) for step in took)
+            looks = tuple(sorted({int(str(step["look"])) for step in took}))
             found += [Exit(verdict=verdict, when=when, to=str(to), looks=looks)] if to is not None else []
     return found
 

@@ -5,12 +5,12 @@ give the text of the value. A seed from 0..1000 stands for a source of the wrong
 the metrics is tested like any other and has a verdict of its own. Replaying the tape must give the same
 values and texts. A pair with a missing text is no agreement; it leaves the rate and is counted as missing.
 
-Verdict of the family `control`: INVALID when a rate of agreement lies surely under .99 (Wilson upper bound),
-the tape gave other values, too many pairs are missing, or a part has no pair; EQUIVALENT when different
-values surely give the same text, so no source of values can matter; DETECTED, the text follows the value,
-when repeats and swaps have the pairs required and texts of different values surely agree in under half of
-their pairs, and less often than texts of one value under different labels; else INCONCLUSIVE, with the pairs
-that would settle it.
+Verdict of the family `control`: INVALID when a rate of agreement lies surely under .99 (exact, over all
+three), the tape gave other values, too many pairs are missing, or a part has no pair; EQUIVALENT when
+different values surely give the same text, so no source of values can matter; DETECTED, the text follows the
+value, when repeats and swaps have the pairs required and texts of different values surely agree in under half
+of their pairs, and less often than texts of one value under different labels; else INCONCLUSIVE, with the
+pairs that would settle it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from scipy import special
 
 from stats.diversity import RANGES
 from stats.integrity import IDENTITY_RATE, MOST_MISSING
@@ -33,6 +34,9 @@ from stats.seed_effect import compare_arms
 FAMILY = "control"
 PARTS = ("sample", "repeat", "swap", "replay")
 CONDITIONS = ("cold", "warm")
+RATES = ("same_seed_identity", "swap_agreement", "replay_agreement")
+ALPHA = 0.05
+"""Error of calling rates too low that are not, over all three."""
 SAME_TEXT = 0.95
 """Different values whose texts agree surely more often than this give the same text."""
 FEW_SAME = 0.5
@@ -360,14 +364,26 @@ def _verdict_row(rows: Sequence[TestRow], invalid: list[str], required: int) -> 
     )
 
 
+def p_at_least(rate: float, share: float, pairs: int) -> float:
+    """Exact one-sided p that pairs agree at this rate or more; a share between two numbers counts as more.
+
+    Examples
+    --------
+    >>> round(p_at_least(0.99, 388 / 400, 400), 6)  # R: 1 - pbinom(11, 400, 0.01)
+    0.000849
+    """
+    wrong = math.floor(pairs * (1.0 - share) + 1e-9)
+    return float(special.bdtrc(wrong - 1, pairs, 1.0 - rate)) if wrong else 1.0
+
+
 def _invalid(of: Mapping[str, TestRow], rows: Sequence[TestRow]) -> list[str]:
     """What voids the experiment."""
     found = []
-    for name in ("same_seed_identity", "swap_agreement", "replay_agreement"):
+    for name in RATES:
         row = of[name]
-        if row.estimate is None:
+        if row.estimate is None or not row.n:
             found.append(f"{name}: {row.reason}")
-        elif (row.high or 0.0) < IDENTITY_RATE:
+        elif p_at_least(IDENTITY_RATE, row.estimate, row.n) <= ALPHA / len(RATES):
             found.append(f"{name}: {row.estimate:.1%}, surely under {IDENTITY_RATE:.0%}")
     for row in rows:
         if row.hypothesis == "missing_pairs" and (row.low or 0.0) > MOST_MISSING:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
-from stats.control import ControlRun, Transfer, analyse_control
+from stats.control import ALPHA, RATES, ControlRun, Transfer, analyse_control, p_at_least
 from stats.proportions import wilson
 from stats.rows import TestRow
 
@@ -245,3 +246,11 @@ def test_what_cannot_be_a_run_of_the_experiment_is_refused() -> None:
         analyse([run, run])
     with pytest.raises(ValueError, match="one value, one seed"):
         analyse([run, replace(run, part="repeat", seed32=5)])
+
+
+@pytest.mark.parametrize("pairs", [30, 60, 400, 2000])
+def test_a_rate_that_is_high_enough_is_called_too_low_as_rarely_as_declared(pairs: int) -> None:
+    share = ALPHA / len(RATES)
+    rejects = [wrong for wrong in range(pairs) if p_at_least(0.99, 1.0 - wrong / pairs, pairs) <= share]
+    assert rejects == list(range(rejects[0], pairs))
+    assert binom.sf(rejects[0] - 1, pairs, 0.01) <= share < binom.sf(rejects[0] - 2, pairs, 0.01)
