@@ -81,25 +81,22 @@ def _night(found: Asked) -> str:
 
 
 def _one(group: Group) -> str:
-    """Answers in the open; checks that hold behind a line that names them."""
-    checks = [step for step in group.standing[1:] if _is_check(step, group)]
-    answers = "".join(f"<li>{_answer(group, step)}</li>" for step in group.standing if step not in checks)
-    body = (
-        f'<ol class="answers">{answers}</ol>' if answers else '<p class="nothing">No gate was asked yet.</p>'
-    )
-    if checks:
-        held = "".join(f"<li>{_answer(group, step)}</li>" for step in checks)
-        names = ", ".join(text(step["gate"]) for step in checks)
-        body += folded(f"Checks that hold: {names}", f'<ol class="answers">{held}</ol>')
+    """The study's answer in the open, and what is INVALID; the other gates behind a line that names them."""
+    shown = [step for place, step in enumerate(group.standing) if not place or step["verdict"] == "INVALID"]
+    folded_away = [step for step in group.standing if step not in shown]
+    body = _answers(shown, group) if shown else '<p class="nothing">No gate was asked yet.</p>'
+    if folded_away:
+        named = ", ".join(f"{text(step['gate'])} {text(step['verdict'])}" for step in folded_away)
+        body += folded(f"Its other gates: {named}", _answers(folded_away, group))
     return (
         f'<article class="glance" id="{group.name}-glance"><h3><a href="#{group.name}">{title(group)}</a>'
         f'</h3><p>{text(group.question)}</p><p class="note">Next: {text(group.outcome)}.</p>{body}</article>'
     )
 
 
-def _is_check(step: Row, group: Group) -> bool:
-    """Whether a gate holds that compares nothing: it has no margin, so it cannot be EQUIVALENT."""
-    return step["verdict"] == "DETECTED" and _leads(step, group, "EQUIVALENT") == IMPOSSIBLE
+def _answers(steps: Sequence[Row], group: Group) -> str:
+    said = "".join(f"<li>{_answer(group, step)}</li>" for step in steps)
+    return f'<ol class="answers">{said}</ol>'
 
 
 def _leads(step: Row, group: Group, verdict: str) -> object:

@@ -52,7 +52,12 @@ def _nights(found: Asked) -> str:
         column("first verdict after", "first_verdict_seconds", seconds),
         Column(head="note", show=lambda r: text(r["note"] or r["reason"]), is_number=False),
     ]
-    return table(found.rows, columns, caption="Nights, the last first", stack=True) + sql(found.sql)
+    return table(
+        found.rows,
+        columns,
+        caption="Nights, the last first; a verdict counts for the night that asked it last",
+        stack=True,
+    ) + sql(found.sql)
 
 
 def _drift(found: Asked) -> str:

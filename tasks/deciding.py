@@ -66,12 +66,11 @@ def decide(home: str, gate: Gate, standing: Standing) -> DecisionRow:
     evidence, parameters = ask(store, gate, standing)
     ruling = rule_on(gate, evidence, last_look=standing.looks_left == 0)
     row = decision_row(gate, standing, evidence, parameters, ruling)
-    known = store.read(
-        "SELECT launched_flow_run_id FROM decision WHERE decision_id = $id", {"id": row.decision_id}
-    )
+    launched = "SELECT launched_flow_run_id FROM decision WHERE decision_id = $id"
+    known = store.read(launched, {"id": row.decision_id}, drain=False)  # the query before it has drained
     if not known.is_empty():  # asked again: what it launched stays with it
         row = replace(row, launched_flow_run_id=known.item())
-    store.record([row])
+    store.record([row], drain=False)
     _show(gate, row, evidence)
     flag = " (exploratory)" if row.exploratory else ""
     logger.info("%s: %s%s. %s", gate.name, row.verdict, flag, row.sentence)

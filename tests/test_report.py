@@ -119,7 +119,7 @@ def test_every_decision_stands_in_the_page_with_its_verdict_and_sentence(lab: St
     assert page.text.count("exploratory") > sum(step["exploratory"] for step in path)
 
 
-def test_the_first_answer_is_the_last_decision_with_effect_interval_and_n(lab: Store, page: Page) -> None:
+def test_the_first_answer_is_the_studys_own_with_effect_interval_and_n(lab: Store, page: Page) -> None:
     [row] = lab.read(
         "SELECT effect, low, high, n, reason FROM look_test JOIN plan USING (plan_hash) "
         "WHERE family = 'seed_effect' AND role = 'verdict' AND is_last_look AND plan.frozen"
