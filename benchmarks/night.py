@@ -83,9 +83,12 @@ def refuse_unfinished(home: Path) -> None:
     Raises
     ------
     SystemExit
-        The last night of the home is not complete.
+        The home has no night, or its last one is not complete.
     """
-    [last] = Store(home).read("SELECT state, note FROM night ORDER BY started_at DESC LIMIT 1").to_dicts()
+    nights = Store(home).read("SELECT state, note FROM night ORDER BY started_at DESC LIMIT 1").to_dicts()
+    if not nights:
+        sys.exit(f"{home} has no night: run one first, or leave --home out")
+    [last] = nights
     if last["state"] != "completed":
         sys.exit(f"the last night of {home} ended as {last['state']} ({last['note']}); run one more first")
 

@@ -29,7 +29,7 @@ from lab.still import Source
 
 NIGHT = """
 SELECT night_id, profile, state, budget_seconds / 60 AS budget_minutes, used_seconds / 60 AS used_minutes,
-       done, "left", proposed, failed, detected, equivalent, inconclusive, invalid
+       done, "left", proposed, refused, failed, detected, equivalent, inconclusive, invalid
 FROM night_summary ORDER BY started_at DESC, night_id LIMIT 1
 """
 ENDED = {
@@ -66,7 +66,9 @@ def _night(found: Asked) -> str:
     [row] = found.rows
     used = f"{number(row['used_minutes'])} of " if row["used_minutes"] is not None else ""
     counted = ", ".join(
-        f"{number(row[name])} {name}" for name in ("done", "left", "proposed", "failed") if row[name]
+        f"{number(row[name])} {name}"
+        for name in ("done", "left", "proposed", "refused", "failed")
+        if row[name]
     )
     verdicts = ", ".join(
         f"{number(row[verdict.lower()])} {verdict}" for verdict in MARKS if row[verdict.lower()]
@@ -74,7 +76,7 @@ def _night(found: Asked) -> str:
     ended = ENDED.get(str(row["state"]), text(row["state"]))
     return (
         f'<div class="night"><p class="said">The last night, {text(row["night_id"])}, profile '
-        f"{text(row['profile'])}, {ended}: {used}{number(row['budget_minutes'])} min; studies: "
+        f"{text(row['profile'])}, {ended}: {used}{number(row['budget_minutes'])} min; runs: "
         f"{counted or 'none yet'}; its gates, controls and looks counted: {verdicts or 'none yet'}."
         f"</p>{sql(found.sql)}</div>"
     )
@@ -191,8 +193,7 @@ def _change(step: Row, found: Mapping[str, object], group: Group) -> str:
 
 def _would_settle(step: Row, found: Mapping[str, object], group: Group) -> str:
     """How much more data, or why that is not known."""
-    reason = found.get("reason") or found.get("what_settles")
-    needed, units = found.get("n_to_settle"), group.units
+    reason, needed, units = found.get("reason"), found.get("n_to_settle"), group.units
     if _leads(step, group, "EQUIVALENT") == IMPOSSIBLE:  # it asks whether something holds, not how much
         reason = reason or found.get("findings")
     if isinstance(needed, int) and needed > int(str(step["look"])):
@@ -201,6 +202,8 @@ def _would_settle(step: Row, found: Mapping[str, object], group: Group) -> str:
         return f"other verdicts {units.fresh}; each comparison alone needs no more than there are."
     if reason:
         return f"{'' if found.get('margin') else 'data of which this is not true: '}{text(reason)}."
+    if found.get("what_settles"):
+        return f"{text(found['what_settles'])}."
     return f"more {units.more}; how many is not known."
 
 

@@ -134,6 +134,17 @@ def home(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "home"))
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """As in a worker; for small tensors a second thread costs more than it gives."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One Prefect server for all tests that call a flow in this process, with results of its own."""

@@ -23,19 +23,12 @@ from models.kept import keep, load_kept
 from models.lora_recipe import LoraRecipe
 from tests.small_mistral import MODULES, SHORT, fast_tokenizer, items, small_mistral
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOKENIZER = fast_tokenizer()
 ROWS = tokenised(TOKENIZER, items(), max_tokens=256)
 VALIDATION = tokenised(TOKENIZER, items("validation"), max_tokens=256)
 RANKS = {name: 1 + place % 4 for place, name in enumerate(adaptable(small_mistral()))}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Small tensors on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def fresh(recipe: LoraRecipe = SHORT, ranks: dict[str, int] = RANKS, base: Any = None) -> Any:

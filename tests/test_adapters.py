@@ -36,18 +36,11 @@ from models.rank_policies import parameters
 from models.spectra import singular_values
 from tests.small_mistral import MODULES, fast_tokenizer, items, small_mistral
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = LoraRecipe()
 NAMES = list(adaptable(small_mistral()))
 IDS = torch.arange(40).reshape(2, 20) % 30
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Small tensors on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def uneven(first: int = 0) -> dict[str, int]:

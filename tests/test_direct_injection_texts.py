@@ -6,13 +6,11 @@ import dataclasses
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from flows.direct_injection import SMOKE, design
 from lab.products import Products
@@ -28,6 +26,8 @@ from tasks.injection_generation import (
     missing,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = replace(
     SMOKE,
     backend="transformers",
@@ -36,15 +36,6 @@ SETTINGS = replace(
     probe_every=4,
     control_times=1,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

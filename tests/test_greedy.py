@@ -15,19 +15,12 @@ from models.greedy import answer_nats, greedy, merged
 from models.lora_recipe import Evaluation, LoraRecipe
 from tests.small_mistral import fast_tokenizer, items, small_mistral
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOKENIZER = fast_tokenizer()
 PROMPTS = [ids[: 5 + 3 * place] for place, ids in enumerate(prompt_ids(TOKENIZER, items("test")))]
 STOP = frozenset(range(0, len(TOKENIZER), 12))
 """Many, so that some answers of an untrained network stop and some do not, whatever the vocabulary."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Small tensors on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def adapted(base: Any = None) -> Any:

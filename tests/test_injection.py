@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,11 @@ from models.injection import LAWS, MODES, UNCHANGED, Injection, InjectionJob, in
 from models.sampling import InverseCdf, sample
 from models.transformers_backend import TransformersBackend
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STANDARD = Sampling(temperature=0.7, top_k=50, top_p=0.9, max_new_tokens=12)
 PRNG, TRNG = SourceSpec(kind="prng", stream=42), SourceSpec(kind="trng")
 PROMPTS = ("The function returns", "A list of", "In this module the statement is not", "It")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

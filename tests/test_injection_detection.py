@@ -7,13 +7,11 @@ smoke profile's model, with the weaker controls: `python -m pytest -m slow tests
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from models.embedded import RUNGS, obtain, train
 from models.english import pydoc_english
@@ -37,16 +35,9 @@ from tests.injection_campaign import (
     texts_differ,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = Plan(looks=(4, 8), controls=(*STRONG, SAME))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

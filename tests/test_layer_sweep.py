@@ -25,17 +25,10 @@ from models.layer_sweep import (
 from models.losses import Encoded, encode, sentence_losses
 from tests.scored_models import FAMILY_NAMES, POSITIONS, TEXTS, small_model, small_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAYERS = 4
 Apply = Callable[[Sequence[int]], AbstractContextManager[object]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Small tensors on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def encoded() -> Encoded:

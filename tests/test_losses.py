@@ -23,21 +23,14 @@ from tests.scored_models import (
     small_tokenizer,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WITNESS = list(
     csv.DictReader(
         (Path(__file__).parent / "reference" / "lm_eval_bits.txt").read_text().splitlines(), delimiter="\t"
     )
 )
 TOKENIZER = small_tokenizer()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Small tensors on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def encoded(texts: tuple[str, ...] = TEXTS, block_size: int = POSITIONS) -> Encoded:

@@ -23,18 +23,11 @@ from models.noise import (
 )
 from models.sampling import Floats, InverseCdf, keep, row_uniforms
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VOCABULARY = 40
 STANDARD = Sampling(temperature=0.7, top_k=20, top_p=0.9, max_new_tokens=8)
 OPEN = Sampling(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=8)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Small tensors on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def sources(n: int, kind: str = "prng") -> list[WordSource]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from models.quantize import quantized
 from models.variants import CorpusSource, Variant, unevaluated_texts
 from tests.scored_models import VOCABULARY, small_model, small_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CODES = ("en", "de", "hi", "sw")
 SOURCE = CorpusSource(kind="cldr", sentences=8, languages=CODES)
 SPEC = QuantSpec(group_size=16)
@@ -32,15 +34,6 @@ VARIANTS = {
     "legacy": Variant(spec=LEGACY, compared=True),
     "again": Variant(compared=True),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As in a worker, also where the model is loaded already; what was set is put back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from flows.quant_asking import question_of, start_sweeps
 from flows.quant_protocol import replicates
@@ -21,14 +20,7 @@ from tasks import quant_measuring
 from tasks.quant_measuring import SWEEP, SWEEP_LANGUAGE, Subject, language_key
 from tests.test_quant_jobs import CODES, MIX, SOURCE, SPEC, saved
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As in a worker, also where the model is loaded already; what was set is put back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

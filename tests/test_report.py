@@ -20,6 +20,7 @@ from lab import report_queries as queries
 from lab.chart_style import PALETTE
 from lab.records import MetricRow, TestResultRow
 from lab.report import write_report
+from lab.report_glance import _change
 from lab.report_group import ask, read_groups
 from lab.report_tree import draw_tree, exits
 from lab.store import Store
@@ -319,3 +320,12 @@ def test_a_plan_of_another_study_needs_no_change_here(tmp_path: Path) -> None:
     assert found.rows == []
     assert "'rung_effect'" in found.sql
     assert small_plan().gates == GATES
+
+
+def test_an_open_answer_says_what_would_settle_it_where_only_its_gate_knows(lab: Store) -> None:
+    group = read_groups(lab)[0]
+    step = {"verdict": "INCONCLUSIVE", "gate": "seed_effect", "look": 4, "negligible": False}
+    told = {"margin": 0.2, "what_settles": "about 67 prompts would settle it"}
+    assert _change(step, told, group) == "about 67 prompts would settle it."
+    assert _change(step, {**told, "reason": "too few prompts"}, group) == "too few prompts."
+    assert _change(step, {}, group).endswith("how many is not known.")

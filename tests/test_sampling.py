@@ -22,6 +22,8 @@ from models.backends import Sampling
 from models.decoding import HubNetwork, Network, PlainNetwork, open_network
 from models.sampling import Choice, InverseCdf, SampledRow, keep, likeliest, pick, row_uniforms, sample
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VOCABULARY = 211
 STANDARD = Sampling(temperature=0.7, top_k=50, top_p=0.9, max_new_tokens=12)
 WIDE = {
@@ -29,15 +31,6 @@ WIDE = {
     "rms_norm_eps": 0.01,
 }  # fmt: skip
 """A Llama with shared keys, wide enough that `models.plain` packs its larger weights."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Tiny models on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def gpt2(seed: int = 0) -> Any:

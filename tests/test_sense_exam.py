@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -25,19 +25,12 @@ from models.sense_tokens import Marked, marked, vocabulary
 from models.sense_world import WorldSpec, world
 from stats.coherence import coherence
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OURS = world(WorldSpec(topics=6, topic_words=16, function_words=20, train_lemmas=1, test_lemmas=10, cues=8))
 TEST = retrieval_items(OURS, per_sense=1)[:12]
 CONTEXTS = coherence_items(OURS, per_lemma=1)[:9]
 READ = Read(vocabulary=vocabulary([text for item in TEST for text in item.texts()], "learned"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @cache

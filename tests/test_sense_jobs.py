@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from models.kept import MANIFEST, load_kept
 from models.sense_baselines import LEXICAL, QUERY_BLIND
@@ -35,6 +33,8 @@ from models.sense_tokens import marked, vocabulary
 from models.sense_training import questions, train
 from models.sense_world import WorldSpec, world
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPEC = WorldSpec(
     topics=6, topic_words=16, function_words=20, train_lemmas=24, test_lemmas=10, dev_lemmas=10, cues=8
 )
@@ -45,15 +45,6 @@ RECIPE = HeadRecipe(
     steps=6, batch=16, learning_rate=5e-3, shape=HeadShape(hidden=16, out=16), dev_every=3, patience=9
 )
 TEST = retrieval_items(OURS, per_sense=1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The jobs set one thread; what was set is put back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def nothing(body: Any) -> None:

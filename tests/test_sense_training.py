@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -36,6 +36,8 @@ from models.sense_training import (
 )
 from models.sense_world import WorldSpec, world
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OURS = world(
     WorldSpec(
         topics=6, topic_words=16, function_words=20, train_lemmas=24, test_lemmas=10, dev_lemmas=10, cues=8
@@ -49,15 +51,6 @@ TEST = retrieval_items(OURS, "test", per_sense=2, tiers=(1, 2))
 SHAPE = HeadShape(hidden=16, out=16)
 SHORT = HeadRecipe(steps=6, batch=16, learning_rate=5e-3, shape=SHAPE, dev_every=3)
 LEARNS = replace(SHORT, steps=60, batch=32, dev_every=10)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def reader(lookup: Lookup = "learned", made: TrainingSet = MADE) -> Read:

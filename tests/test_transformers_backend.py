@@ -28,17 +28,10 @@ from models.english import Corpus
 from models.opening import open_backend
 from models.transformers_backend import TransformersBackend
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STANDARD = Sampling(temperature=0.7, top_k=50, top_p=0.9, max_new_tokens=10)
 END = "<|endoftext|>"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Tiny models on a shared machine: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def byte_tokenizer(*, end: bool, template: str | None = None) -> Any:
