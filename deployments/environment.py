@@ -31,6 +31,9 @@ PROFILE = "ladder"
 _ALWAYS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # Prefect's default lets the page of any site speak to the API, which can have a worker run commands
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # the default is pickle
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",  # of every run; `deployments.automations` counts on it
     "HF_HUB_DISABLE_TELEMETRY": "1",

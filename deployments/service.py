@@ -193,6 +193,7 @@ def _start_server(home: Path, port: int | None, report: Report) -> Service:
         # without these the page of a server on another port asks port 4200
         "PREFECT_SERVER_UI_API_URL": url,
         "PREFECT_UI_API_URL": url,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     report(f"Starting the server at {_page(url)} (the first time takes up to a minute).")

@@ -16,6 +16,7 @@ from lab import readonly, tables
 CONFIG: dict[str, Any] = {
     "threads": 2,
     "memory_limit": "2GB",
+    "max_temp_directory_size": "4GB",
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }

@@ -116,7 +116,9 @@ def empty_model(config: Any) -> Any:
     """A model without weights, on the meta device, from what `shapes_of` takes."""
     if isinstance(config, str | Path):
         known = _SHAPES.get(str(config))
-        config = MistralConfig(**known) if known else AutoConfig.from_pretrained(config)
+        config = (
+            MistralConfig(**known) if known else AutoConfig.from_pretrained(config, trust_remote_code=False)
+        )
     with torch.device("meta"):
         build: Any = AutoModelForCausalLM.from_config  # untyped in transformers
         return build(config)

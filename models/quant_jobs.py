@@ -98,9 +98,11 @@ def window_of(model: Any) -> int:
 @lru_cache(maxsize=1)
 def _loaded(where: str, source: CorpusSource) -> Loaded:
     torch.set_num_threads(1)
-    model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        where, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     model.train(False)
-    tokenizer: Any = AutoTokenizer.from_pretrained(where)
+    tokenizer: Any = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     prefix = prefix_id_of(tokenizer)
     size, corpus = window_of(model), source.load()
     encoded, refused = {}, {}

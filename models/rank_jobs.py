@@ -86,9 +86,11 @@ class _Base:
 @lru_cache(maxsize=1)
 def _loaded(where: str, precision: Precision, digest: str | None) -> _Base:
     torch.set_num_threads(1)
-    model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=DTYPES[precision], use_safetensors=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        where, dtype=DTYPES[precision], use_safetensors=True, trust_remote_code=False
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer: Any = AutoTokenizer.from_pretrained(where)
+    tokenizer: Any = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     return _Base(model=model.to(device).eval().requires_grad_(False), tokenizer=tokenizer)
 
 

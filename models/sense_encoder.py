@@ -180,7 +180,9 @@ def _text(one: TextItem | str) -> str:
 
 def _tokenizer(directory: Path, where: str) -> Any:
     with _loading(where):
-        tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
     if not tokenizer.is_fast:
         raise ValueError(
             f"the tokeniser of {where!r}, {type(tokenizer).__name__}, gives no character offsets, by which "
@@ -196,6 +198,7 @@ def _model(directory: Path, where: str) -> Any:
             directory,
             local_files_only=True,
             use_safetensors=True,
+            trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
         )

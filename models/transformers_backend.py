@@ -175,9 +175,13 @@ def _load(model: str, revision: str | None, dtype: str, device: str, stamp: tupl
     """Model, tokenizer, stop set and identity; `stamp` changes when a directory's files do."""
     try:
         with _no_progress_bars():
-            tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+            tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
             net: Any = AutoModelForCausalLM.from_pretrained(
-                model, revision=revision, dtype=DTYPES[dtype], use_safetensors=True
+                model,
+                revision=revision,
+                dtype=DTYPES[dtype],
+                use_safetensors=True,
+                trust_remote_code=False,
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelMissing(

@@ -26,11 +26,11 @@ from tests.fuzz_mutation import STRANGE
 CODES = (0, 1, 2, 3, 4)
 COMMANDS = (
     "plan", "run", "night", "import", "gates", "freeze", "sql", "figures", "verify", "snapshot", "drain",
-    "up", "down", "status", "env", "report",
+    "up", "down", "status", "env", "report", "clean", "doctor",
 )  # fmt: skip
 OPTIONS = (
     "--profile", "--set", "--only", "--out", "--strict", "--json", "--budget", "--study", "--only-left",
-    "--climb", "--no-climb", "--why", "--format", "--port", "--help", "--nosuch", "-h", "--", "-",
+    "--climb", "--no-climb", "--why", "--format", "--port", "--yes", "--help", "--nosuch", "-h", "--", "-",
     "--profile=smoke", "--install-completion=", "--show-completion=",
 )  # fmt: skip
 VALUES = (
@@ -54,6 +54,7 @@ def _stop(*_: object, **__: object) -> None:
 def _home(folder: Path) -> Path:
     home = folder / "home"
     Store(home).record([MetricRow(step_id="s", unit="u", name="x", value=1.0, reason=None)])
+    (folder / "a" / "b").mkdir(parents=True)
     (folder / "bad.json").write_text("{")
     (folder / "good.json").write_text('{"en": {"baseline": 21.0, "quantised": 21.2}}')
     return home
@@ -87,7 +88,7 @@ def command(rng: Random, folder: Path) -> str:
         patch.setattr(temporary_server, "start", _stop)
         patch.setattr(night_cli, "run_night", _stop)
         patch.setattr(services_cli, "up", _stop)
-        patch.chdir(folder)
+        patch.chdir(folder / "a" / "b")
         kept = dict(os.environ)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -106,6 +107,9 @@ def command(rng: Random, folder: Path) -> str:
     assert code != 2 or said or out.getvalue(), f"exit 2 without a word of {words}"
     for name in ("figures", "report.html", "out"):
         shutil.rmtree(home / name, ignore_errors=True)
-    strays = list(folder.parent.glob("x*"))
-    assert not strays, f"{words} wrote {strays}"
+    strays = {path.name for path in folder.iterdir()} - {"home", "a", "bad.json", "good.json", "out"}
+    assert not strays or any(word.startswith("--out") for word in words), f"{words} wrote {strays}"
+    for name in strays:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return f"exit {code}"

@@ -42,6 +42,8 @@ FORBIDDEN_CALLS = frozenset(
 FORBIDDEN_ARGUMENTS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "verify": False}
 FORBIDDEN_IMPORTS = frozenset({"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "telnetlib"})
 WEIGHTS = re.compile(r"AutoModel\w*\.from_pretrained")
+OF_A_REPOSITORY = re.compile(r"Auto\w+\.from_pretrained")
+"""Without a word on it transformers asks on the terminal whether to run the repository's code."""
 NOW = datetime(2026, 1, 1)
 UP = (
     "../../escaped",
@@ -71,6 +73,8 @@ def test_no_module_runs_text_or_unpickles_or_starts_a_shell(path: Path) -> None:
             assert value is None or value is not forbidden, f"{where} gives {given.arg}={value}"
         if WEIGHTS.fullmatch(name):
             assert "use_safetensors=True" in ast.unparse(call), f"{where} may read pickled weights"
+        if OF_A_REPOSITORY.fullmatch(name):
+            assert "trust_remote_code=False" in ast.unparse(call), f"{where} may run a repository's code"
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -9,6 +9,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -115,6 +117,28 @@ def test_the_server_answers_on_this_machine_only(lab: Lab) -> None:
     connections = psutil.Process(found.server.pid).net_connections(kind="inet")
     listening = {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
+
+
+def test_no_page_of_another_site_may_speak_to_the_server(lab: Lab) -> None:
+    service = environment.read_service(lab.home)
+    assert service is not None
+    own = service.url.removesuffix("/api")
+    for origin, expected in ((own, own), ("http://elsewhere.example", None), ("null", None)):
+        asked = urllib.request.Request(
+            f"{service.url}/deployments/",
+            method="OPTIONS",
+            headers={
+                "Origin": origin,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "content-type",
+            },
+        )
+        try:
+            with urllib.request.urlopen(asked, timeout=10) as reply:
+                allowed = reply.headers["access-control-allow-origin"]
+        except urllib.error.HTTPError as refused:
+            allowed = refused.headers["access-control-allow-origin"]
+        assert allowed == expected, origin
 
 
 def test_prefect_deploy_with_the_yaml_registers_the_same(lab: Lab, tmp_path: Path) -> None:
