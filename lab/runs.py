@@ -34,6 +34,12 @@ def reconcile(store: Store) -> list[str]:
     return [row["run_id"] for row in lost]
 
 
+def is_worked_on(store: Store, flow_run_id: str) -> bool:
+    """Whether the process of a run of the store, known by its Prefect run, still lives."""
+    sql = "SELECT process FROM run WHERE flow_run_id = $id AND state = 'running'"
+    return any(is_alive(str(name)) for name in store.read(sql, {"id": flow_run_id})["process"])
+
+
 def at_work(store: Store) -> list[str]:
     """Runs and nights of the home whose process lives, in words; one of another machine counts as alive."""
     return [said for said, alive in _running(store) if alive]

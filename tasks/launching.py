@@ -28,6 +28,8 @@ from prefect.states import Cancelled, Cancelling, Crashed
 
 from lab.clock import elapsed
 from lab.errors import UsageError
+from lab.runs import is_worked_on
+from lab.store import Store
 from tasks.night_children import Child, Children
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,9 @@ SERVER_PATIENCE_SECONDS = 120.0
 """How long a server that does not answer, as one that is restarted, is waited for."""
 WORKER_FRESH_SECONDS = 90.0
 """A worker that was heard of within this is taken to be at work; it says so every 30 s."""
+LOOK_EVERY_SECONDS = 30.0
+"""Between two looks for the process of a run that a worker has."""
+GONE = "its worker and its process are gone"
 REFUSALS = (409, 422)
 """HTTP statuses of a server that does not take what it was given."""
 _LINE = re.compile(r"\d\d:\d\d:\d\d  (.+)")
@@ -54,6 +59,7 @@ class Launched:
 
     flow_run_id: str
     deployment: str
+    home: Path
     log: Path
     children: Children
     child: Child | None = None
@@ -61,6 +67,8 @@ class Launched:
     told: int = 0
     """Bytes of the log that were passed on."""
     last_progress: float = 0.0
+    last_looked: float = 0.0
+    """When a run that a worker has was last looked for in the store."""
     was_lost: bool = False
     """Whether the key gave a run that had ended without being done, or that nobody works on."""
 
@@ -75,7 +83,10 @@ class Launched:
                 is_waiting = found.state is None or found.state.is_scheduled() or found.state.is_pending()
                 if is_waiting and not served(self.deployment):  # no worker came for it, and none is there
                     self.execute()
-                return None
+                if is_waiting or not self._is_gone():
+                    return None
+                api.set_flow_run_state(UUID(self.flow_run_id), Crashed(message=GONE), force=True)
+                return "CRASHED", GONE
             if found.state is not None and found.state.is_cancelling():  # asked on its page; wait() ends it
                 api.set_flow_run_state(UUID(self.flow_run_id), Cancelled(message=BY_HAND), force=True)
                 return "CANCELLED", BY_HAND
@@ -84,6 +95,13 @@ class Launched:
             why = f"its process ended with code {self.child.process.returncode}: {_tail(self.log)}"
             api.set_flow_run_state(UUID(self.flow_run_id), Crashed(message=why), force=True)
             return "CRASHED", why
+
+    def _is_gone(self) -> bool:
+        """Whether neither a worker nor the process that it started is there; looked at now and then."""
+        if elapsed() - self.last_looked < LOOK_EVERY_SECONDS:
+            return False
+        self.last_looked = elapsed()
+        return not served(self.deployment) and not is_worked_on(Store(self.home), self.flow_run_id)
 
     def execute(self) -> None:
         """Run it here."""
@@ -226,13 +244,17 @@ def launch(
         raise UsageError(f"the server refuses the settings for {deployment}: {said}") from error
     assert isinstance(run, FlowRun)
     log = home / "logs" / f"night-{key.replace('/', '-')}.log"
-    under_way = Launched(flow_run_id=str(run.id), deployment=deployment, log=log, children=children)
+    under_way = Launched(
+        flow_run_id=str(run.id), deployment=deployment, home=home, log=log, children=children
+    )
     state = run.state
     if state is not None and state.is_final():
         return replace(under_way, was_lost=not state.is_completed())
     if served(deployment):
         return under_way
     if state is not None and not state.is_scheduled():  # of an earlier night, whose runs died with it
+        if is_worked_on(Store(home), str(run.id)):  # its process outlived the worker
+            return under_way
         with client() as api:
             api.set_flow_run_state(run.id, Crashed(message="its night is gone"), force=True)
         return replace(under_way, was_lost=True)

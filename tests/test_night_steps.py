@@ -53,7 +53,9 @@ def test_a_run_that_failed_or_was_refused_leads_to_the_next_smaller_profile(tmp_
     small = Candidate(study="nanodesmo", profile="smoke", settings={}, why="a test")
     for each in (large, no_base, small):
         one.book.add(each)
-    under_way = Launched(flow_run_id="f1", deployment="s/p", log=tmp_path / "log", children=one.children)
+    under_way = Launched(
+        flow_run_id="f1", deployment="s/p", home=tmp_path, log=tmp_path / "log", children=one.children
+    )
     one._settle(one.book.rows[large.item], under_way, ("FAILED", "out of memory"), 1.0)
     one._settle(one.book.rows[small.item], under_way, ("CRASHED", "killed"), 1.0)
     one._refuse(no_base, UsageError("no such model"))
@@ -70,7 +72,9 @@ def test_a_run_cancelled_on_its_page_is_left_and_is_no_failure(tmp_path: Path) -
     one = night(tmp_path, climb=False)
     large = Candidate(study="mechanism", profile="fast", settings={}, why="a test")
     one.book.add(large)
-    under_way = Launched(flow_run_id="f1", deployment="s/p", log=tmp_path / "log", children=one.children)
+    under_way = Launched(
+        flow_run_id="f1", deployment="s/p", home=tmp_path, log=tmp_path / "log", children=one.children
+    )
     one._settle(one.book.rows[large.item], under_way, ("CANCELLED", "cancelled by hand"), 1.0)
     rows = Store(tmp_path).read("SELECT study, profile, state, note FROM queue").rows()
     assert rows == [("mechanism", "fast", "left", CANCELLED)]  # and no smaller profile in its place
@@ -97,6 +101,7 @@ def test_the_process_of_a_run_cancelled_on_its_page_is_ended(
     one = Launched(
         flow_run_id=str(run.id),
         deployment="s/p",
+        home=tmp_path,
         log=log,
         children=children,
         child=Child(process=process, log=log, owner_end=owner_end),
@@ -126,7 +131,9 @@ def test_a_route_is_in_the_queue_before_its_run_counts_as_done(
         return put(row)
 
     monkeypatch.setattr(one.book, "put", until_done)
-    under_way = Launched(flow_run_id="f1", deployment="s/smoke", log=tmp_path, children=one.children)
+    under_way = Launched(
+        flow_run_id="f1", deployment="s/smoke", home=tmp_path, log=tmp_path, children=one.children
+    )
     with pytest.raises(Killed):
         one._settle(one.book.rows[item.item], under_way, ("COMPLETED", ""), 1.0)
     rows = Store(tmp_path).read("SELECT study, profile, state FROM queue ORDER BY position").rows()
@@ -153,6 +160,7 @@ def test_a_run_that_no_worker_came_for_is_executed_here_once_none_is_there(
     run = Launched(
         flow_run_id=str(uuid4()),
         deployment="s/smoke",
+        home=tmp_path,
         log=tmp_path / "log",
         children=Children(tmp_path, tmp_path),
     )
@@ -161,6 +169,39 @@ def test_a_run_that_no_worker_came_for_is_executed_here_once_none_is_there(
     assert begun == []
     assert run.state() is None
     assert begun == [run.flow_run_id]
+
+
+def test_a_run_whose_process_outlived_its_worker_is_waited_for_and_one_without_either_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @flow(name="orphan")
+    def orphan() -> None:
+        pass
+
+    monkeypatch.setattr(launching, "served", lambda deployment: False)
+    with launching.client() as api:
+        run = api.create_flow_run(orphan, state=Running())
+    mine = replace(RUN, state="running", ended_at=None, flow_run_id=str(run.id), process=this_process())
+    Store(tmp_path).record([mine])
+    monkeypatch.setattr(launching, "run_deployment", lambda **told: run)
+    children = Children(tmp_path, tmp_path)
+
+    def launched() -> Launched:
+        return launching.launch(
+            "s/smoke", {}, key="k", name="n", source=tmp_path, home=tmp_path, children=children
+        )
+
+    found = launched()
+    assert (found.was_lost, found.child) == (False, None)
+    assert found.state() is None
+    host, pid, start = this_process().rsplit(":", 2)
+    Store(tmp_path).record([replace(mine, process=f"{host}:{pid}:1{start}")])  # its number is used again
+    assert found.state() is None  # it looks every half a minute
+    found.last_looked = -1e9
+    assert found.state() == ("CRASHED", launching.GONE)
+    with launching.client() as api:
+        run = api.read_flow_run(run.id)
+    assert launched().was_lost
 
 
 def test_a_copy_knows_the_commit_it_was_made_of(tmp_path: Path) -> None:
