@@ -197,9 +197,12 @@ def sql(
 def report(out: OutOption = None) -> None:
     """Write the report: one page with every verdict, figure and query, readable offline."""
     home = resolve_home()
+    from deployments.terminal import progress
     from lab.report import write_report
 
-    typer.echo(str(write_report(Store(home), out or home / "report.html")))
+    with progress():
+        written = write_report(Store(home), out or home / "report.html")
+    typer.echo(str(written))
 
 
 @app.command(epilog="Example: ladder figures nanodesmo --format png")
@@ -212,10 +215,12 @@ def figures(
 ) -> None:
     """Write every figure as files, each beside a .json with its query, rows and commit."""
     home = resolve_home()
+    from deployments.terminal import progress
     from lab.report_figures import write_figures
 
     name = study.replace("-", "_") if study else None
-    written = write_figures(Store(home), home / "figures", study=name, formats=formats or ["svg", "png"])
+    with progress():
+        written = write_figures(Store(home), home / "figures", study=name, formats=formats or ["svg", "png"])
     _tell([str(path) for path in written], as_json=as_json)
 
 

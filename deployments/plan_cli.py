@@ -90,7 +90,15 @@ def _told(
         "steps": [dataclasses.asdict(step) for step in steps],
         "expected_seconds": expected.seconds,
         "expected_from": expected.source,
+        "pull": _pulled(settings),
     }
+
+
+def _pulled(settings: Any) -> list[str]:
+    """Models that an Ollama server must have; none where another backend runs them."""
+    if getattr(settings, "backend", None) != "ollama":
+        return []
+    return [one.model for one in getattr(settings, "rungs", ())] or [settings.model]
 
 
 def _changes(settings: Any, base: Any) -> Mapping[str, object]:
@@ -129,6 +137,9 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
         took = step["expected_seconds"]
         found.append(row if took is None or not left else f"{row}  {terminal.duration(took)}")
     found += terminal.folded(f"  expected: {_said(told)}")
+    if told["pull"]:
+        pulls = "; ".join(f"ollama pull {model}" for model in told["pull"])
+        found += terminal.folded(f"  needs an Ollama server (`ladder doctor` asks it) and {pulls}")
     if told["frozen_plan_hash"] is None:
         found.append("  no plan is frozen yet; the first run freezes this one")
     elif told["departs_in"]:

@@ -20,7 +20,7 @@ from flows.registry import find_study, studies
 from lab import fresh, runs
 from lab.errors import UsageError, WorkError
 from lab.fingerprint import canonical, fingerprint
-from lab.gates import STOP, Gate, GateError, explain, judge, read_rule
+from lab.gates import STOP, Gate, GateError, explain, judge, leads_to, read_rule
 from lab.plan import freeze, read_declared
 from lab.report_units import units_of
 from lab.store import Store
@@ -54,7 +54,7 @@ def run_study(
     settings = settings_for(study, profile, assignments)
     if server is not None:
         server.wait_ready()
-    _head(f"{study.title} · {settings.model} · {profile} · {study.question}")
+    terminal.say(f"{study.title} · {settings.model} · {profile} · {study.question}", stream=sys.stderr)
     try:
         with _working(home, [study.name, profile, *assignments], anew=anew):
             result = study.flow(settings=settings)
@@ -73,7 +73,7 @@ def run_study(
             where = f" at {look} {units_of(study.plan(settings).margin_unit).look}" if look else ""
             print(f"\nVerdicts{where}, {model}:")
             terminal.print_decisions(list(rows))
-        print(f"Next: {result['decisions'][-1]['next']}")
+        print(f"Next: {leads_to(result['decisions'], {gate.name for gate in study.gates})}")
     failed = result.get("failed", [])
     for line in failed:
         print(f"ladder: {line}", file=sys.stderr)
@@ -82,11 +82,6 @@ def run_study(
     if is_invalid(study, result):
         return 3
     return 1 if failed or (strict and _is_blocked(study, result)) else 0
-
-
-def _head(line: str) -> None:
-    """What is about to run, on stderr."""
-    print("\n".join(terminal.folded(line) if sys.stderr.isatty() else [line]), file=sys.stderr)
 
 
 @contextmanager
@@ -210,10 +205,10 @@ def show_gates(home: Path, name: str | None, *, as_json: bool) -> None:
         print(json.dumps(path, indent=1))
         return
     for gate in gates:
-        print(f"{gate.name}: {gate.question}")
+        terminal.say(f"{gate.name}: {gate.question}")
         for verdict, route in gate.routes.items():
             last = f" (at the last look: {route.at_last_look})" if route.at_last_look else ""
-            print(f"  {verdict:<13} -> {route.next}{last}")
+            terminal.say(f"  {verdict:<13} -> {route.next}{last}", " " * 19)
     if not path:
         print("\nNo decision yet.")
     _print_path(path, _look_unit(Store(home), study))
@@ -274,13 +269,14 @@ def explain_decision(home: Path, name: str, decision_id: str, *, as_json: bool =
         return 0 if same else 1
     when = f"{row['decided_at']:%Y-%m-%d %H:%M} UTC"
     print(f"{row['gate']} · {row['model']} · look {row['look']} · decided {when}")
-    print(f"{row['question']}\n{row['verdict']}: {row['sentence']}.\n")
-    print("Evidence:")
+    terminal.say(str(row["question"]))
+    terminal.say(f"{row['verdict']}: {row['sentence']}.")
+    print("\nEvidence:")
     for key, value in evidence.items():
-        print(f"  {key:<14} {canonical(value)}")
+        terminal.say(f"  {key:<14} {canonical(value)}", " " * 17)
     print("\nRule:")
     for line in explain(rules, min_n, evidence):
-        print(f"  {line}")
+        terminal.say(f"  {line}")
     print(f"\nQuery, with {row['parameters']}:\n{row['sql'].strip()}\n")
     print(f"Computed again: {again}, {'the same' if same else 'NOT what was recorded'}. Next: {row['next']}.")
     return 0 if same else 1

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -25,6 +25,8 @@ from rich.progress import (
 )
 from rich.table import Column
 from rich.text import Text
+
+from lab import counted
 
 COLOURS = {"DETECTED": "green", "EQUIVALENT": "blue", "INCONCLUSIVE": "yellow", "INVALID": "red"}
 VERDICT_WIDTH, GATE_WIDTH = 13, 17
@@ -42,7 +44,7 @@ def progress() -> Iterator[None]:
     """Show the lab's own log lines on stderr while the block runs: bars on a terminal, else a line each."""
     handler = _Bars() if sys.stderr.isatty() else logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
-    names = {"tasks": logging.INFO, "flows": logging.INFO}
+    names = {"tasks": logging.INFO, "flows": logging.INFO, counted.logger.name: logging.INFO}
     if isinstance(handler, _Bars):
         names[PROGRESS] = logging.DEBUG
     for name, level in names.items():
@@ -173,6 +175,12 @@ def width() -> int:
 def folded(line: str, margin: str = "    ") -> list[str]:
     """A line at the width of the terminal, what goes on under a margin."""
     return textwrap.wrap(line, width(), subsequent_indent=margin, break_on_hyphens=False) or [line]
+
+
+def say(line: str, margin: str = "    ", stream: TextIO | None = None) -> None:
+    """Print a line, folded where it goes to a terminal and whole where a program may read it."""
+    out = stream or sys.stdout
+    print("\n".join(folded(line, margin)) if out.isatty() else line, file=out)
 
 
 def print_decisions(decisions: Sequence[Mapping[str, Any]]) -> None:

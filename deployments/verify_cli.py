@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from deployments.terminal import say
 from lab import nano_verify
 from lab.checks import Check, studies_run, study_checks
 from lab.errors import unknown
@@ -46,7 +47,7 @@ def verify(home: Path, study: str | None, *, as_json: bool) -> int:
     else:
         for one, checks in found.items():
             for check in checks:
-                print(f"{'ok' if check.ok else 'FAILED':7} {one} {check.name}: {check.said}")
+                say(f"{'ok' if check.ok else 'FAILED':7} {one} {check.name}: {check.said}", " " * 8)
             told = TRACED[one](store) if one in TRACED else []
             if told:
                 print(f"\nFindings of {one}, each with its phase, figure and query (`ladder sql`):")

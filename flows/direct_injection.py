@@ -382,6 +382,6 @@ STUDY = Study(
     steps=steps,
     flow=direct_injection,
     entrypoint="flows.direct_injection.direct_injection",
-    expected_seconds={"smoke": 90.0},
+    expected_seconds={"smoke": 90.0, "laptop": 9_000.0, "full": 14_400.0},
     next_flows=(INJECTION,),
 )

@@ -261,6 +261,6 @@ STUDY = Study(
     steps=steps,
     flow=entropy_seeds,
     entrypoint="flows.entropy_seeds.entropy_seeds",
-    expected_seconds={"smoke": 100.0},
+    expected_seconds={"smoke": 100.0, "laptop": 10_800.0, "full": 10_800.0},
     next_flows=("entropy_control", "direct_injection"),
 )

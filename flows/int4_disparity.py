@@ -350,6 +350,6 @@ STUDY = Study(
     steps=steps,
     flow=int4_disparity,
     entrypoint="flows.int4_disparity.int4_disparity",
-    expected_seconds={"smoke": 240.0},
+    expected_seconds={"smoke": 240.0, "full": 28_800.0},
     next_flows=(),
 )

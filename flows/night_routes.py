@@ -45,7 +45,7 @@ def follow(book: NightBook, row: QueueRow, *, climb: bool, was_heard: bool) -> N
         elif _was_done(book, one):
             logger.info("%s was done for this decision before", said(one))
         elif profile != row.profile and not climb:
-            note = f"of profile {profile}: ladder night --profile {profile}, or a night that climbs"
+            note = f"its gates propose a larger profile: ladder run {name} --profile {profile}"
             book.add(one, state="proposed", note=note)
         else:
             book.add(one)

@@ -52,4 +52,8 @@ def result(book: NightBook) -> dict[str, Any]:
 
 
 def _in_order(book: NightBook) -> list[QueueRow]:
-    return sorted(book.rows.values(), key=lambda row: row.position)
+    """What ran as it ran, then what did not as it was queued."""
+    return sorted(
+        book.rows.values(),
+        key=lambda row: (row.started_at is None, str(row.started_at or ""), row.position),
+    )

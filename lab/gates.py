@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import operator
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lab.fingerprint import canonical
 
@@ -232,3 +233,35 @@ class _Undefined(string.Formatter):
 
     def format_field(self, value: object, format_spec: str) -> str:
         return "undefined" if value is None else str(super().format_field(value, format_spec))
+
+
+_WORDS = {NEXT_LOOK: "the next look", NEXT_RUNG: "the next rung", STOP: "nothing: it stops here"}
+
+
+def leads_to(decisions: Sequence[Mapping[str, Any]], gates: Collection[str]) -> str:
+    """What comes after the last decision of each gate, in words: flows, else what the last one says.
+
+    Parameters
+    ----------
+    decisions
+        With `gate` and `next`, in order, one at least.
+    gates
+        Names of the tree's gates, which lead on inside it.
+
+    Examples
+    --------
+    >>> asked = [{"gate": "leverage", "next": "nanodesmo"}, {"gate": "controls", "next": "stop"}]
+    >>> leads_to(asked, {"leverage", "controls"}), leads_to(asked[1:], {"controls"})
+    ('nanodesmo, by its gate leverage', 'nothing: it stops here')
+    >>> leads_to([{"gate": "a_a", "next": "effect"}, {"gate": "effect", "next": "ladder"}], {"a_a", "effect"})
+    'ladder'
+    """
+    last = {str(one["gate"]): str(one["next"]) for one in decisions}
+    ends = decisions[-1]
+    flows = {
+        to: "" if gate == ends["gate"] else f", by its gate {gate}"
+        for gate, to in last.items()
+        if to not in gates and to not in _WORDS and to != IMPOSSIBLE
+    }
+    following = str(ends["next"])
+    return "; ".join(f"{to}{by}" for to, by in flows.items()) or _WORDS.get(following, following)

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lab import report_queries as queries
+from lab.counted import counted
 from lab.report_figures import WHOLE_STORE, figure
 from lab.report_glance import contents, glance
 from lab.report_group import Group, ask, read_groups
@@ -82,7 +83,7 @@ def _page(store: Source, groups: Sequence[Group]) -> str:
 
 
 def _studies(store: Source, groups: Sequence[Group]) -> str:
-    sections = "".join(study_section(store, group) for group in groups)
+    sections = "".join(study_section(store, group) for group in counted(groups, "report: studies"))
     return (
         f'<nav aria-label="Sections"><ul>{contents(groups)}<li><a href="#summary">across nights</a></li>'
         f'<li><a href="#quality">seeds and data quality</a></li></ul>'

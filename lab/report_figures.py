@@ -23,6 +23,7 @@ from lab import report_queries as queries
 from lab import report_queries_mechanism as placed
 from lab import report_queries_quantisation as quantised
 from lab import report_queries_sense as senses
+from lab.counted import counted
 from lab.errors import unknown
 from lab.figure_kind import Figure as Figure  # for those who import it from here
 from lab.nano_exports import write_exports
@@ -307,9 +308,7 @@ def write_figures(
     if study is not None and study not in names:
         raise unknown("study", study, names)
     written: list[Path] = []
-    for group in groups:
-        if study not in (None, group.study):
-            continue
+    for group in counted([one for one in groups if study in (None, one.study)], "figures: studies"):
         folder = directory / (group.study if is_newest(store, group) else group.name)
         written += write_group(store, group, folder, formats=formats)
         written += write_exports(store, group, folder, _commit(store, group)) if group.study == NANO else []

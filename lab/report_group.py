@@ -12,7 +12,7 @@ import polars as pl
 
 from lab import report_queries as queries
 from lab.drawings import Drawings
-from lab.gates import NEXT_LOOK, NEXT_RUNG, STOP
+from lab.gates import leads_to
 from lab.report_markup import Row
 from lab.report_units import Units, units_of
 from lab.still import Source, Still
@@ -115,9 +115,7 @@ class Group:
         """What comes next, in words."""
         if not self.path:
             return "no gate was asked yet"
-        following = str(self.path[-1]["next"])
-        words = {NEXT_LOOK: "the next look", NEXT_RUNG: "the next rung", STOP: "nothing: it stops here"}
-        return words.get(following, following)
+        return leads_to(self.path, {str(gate["name"]) for gate in self.gates})
 
 
 def ask(store: Source, sql: str, parameters: Mapping[str, object] | None = None) -> Asked:

@@ -10,11 +10,9 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-logger = logging.getLogger(__name__)
-bars = logging.getLogger("progress")
-"""Says every change as (what, done, total, seconds left), for bars on a terminal; Prefect keeps none."""
+from lab.counted import SAY_EVERY_SECONDS, bars
 
-SAY_EVERY_SECONDS = 3.0
+logger = logging.getLogger(__name__)
 
 
 @dataclass

@@ -127,6 +127,24 @@ def test_a_plan_of_an_empty_home_shows_what_is_to_make_and_makes_nothing(
     assert list((tmp_path / "home").iterdir()) == []
 
 
+def test_a_plan_names_what_an_ollama_server_must_have_and_every_profile_has_a_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = said(monkeypatch, capsys, "plan", "entropy_ladder", "--profile", "laptop")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    said_whole = " ".join(out.split())
+    assert "needs an Ollama server (`ladder doctor` asks it) and ollama pull qwen3:0.6b; " in said_whole
+    assert "ollama" not in said(monkeypatch, capsys, "plan", "entropy_ladder")[1]
+    undeclared = [
+        f"{study.name}/{profile}"
+        for study in studies().values()
+        for profile in study.profiles
+        if profile not in study.expected_seconds
+    ]
+    assert undeclared == []
+
+
 def test_a_plan_reckons_as_a_night_would_and_leaves_the_home_byte_for_byte_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import pty
 import re
@@ -10,8 +12,13 @@ import subprocess
 import sys
 import termios
 from fcntl import ioctl
+from types import SimpleNamespace
 
+import pytest
+
+from deployments import terminal
 from deployments.terminal import duration, folded
+from lab import counted
 from tests.ladder_command import ROOT
 
 WORK = """
@@ -82,6 +89,41 @@ def test_a_file_has_lines_without_control_characters_seldom() -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stderr)
     assert all(re.match(r"\d\d:\d\d:\d\d  ", line) for line in lines)
     assert len(lines) <= 4  # 300 steps and a short part: none of them within 3 s
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_long_line_is_folded_for_people_and_whole_for_programs() -> None:
+    line = "ok      a_study a check: " + "found what it looked for " * 8
+    seen, piped = Screen(), io.StringIO()
+    terminal.say(line, " " * 8, stream=seen)
+    terminal.say(line, " " * 8, stream=piped)
+    assert piped.getvalue() == line + "\n"
+    lines = seen.getvalue().splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= terminal.width()
+    assert all(one.startswith(" " * 8) for one in lines[1:])
+
+
+def test_a_long_loop_tells_bars_of_every_turn_and_a_file_seldom(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 2.0, 4.0])
+    monkeypatch.setattr(counted, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    caplog.set_level(logging.DEBUG)
+    assert list(counted.counted("abc", "studies")) == ["a", "b", "c"]
+    bars = [record.args for record in caplog.records if record.name == "progress"]
+    assert bars == [
+        ("studies", 0, 3, None),
+        ("studies", 1, 3, 4.0),
+        ("studies", 2, 3, 2.0),
+        ("studies", 3, 3, 0.0),
+    ]
+    said = [record.getMessage() for record in caplog.records if record.name == counted.logger.name]
+    assert said == ["studies: 2 of 3, about 2 s left"]
 
 
 def test_durations_and_folded_lines() -> None:
