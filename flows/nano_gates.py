@@ -65,7 +65,13 @@ SELECT any_value(verdict) FILTER (role = 'verdict') AS tested,
        (SELECT controls FROM choice) AS beats_controls,
        (SELECT kind FROM choice) AS set_memory,
        (SELECT memory NOT IN ('DETECTED', 'EQUIVALENT') FROM choice) AS set_memory_suite,
-       (SELECT controls <> 'EQUIVALENT' FROM choice) AS set_controls_suite
+       (SELECT controls <> 'EQUIVALENT' FROM choice) AS set_controls_suite,
+       (SELECT concat(CASE kind WHEN 'none' THEN 'no memory in any arm'
+                                   ELSE 'memory ' || kind || ' in every arm' END, '; suites left out: ',
+                      coalesce(nullif(concat_ws(', ',
+                          CASE WHEN memory IN ('DETECTED', 'EQUIVALENT') THEN 'memory' END,
+                          CASE WHEN controls = 'EQUIVALENT' THEN 'controls' END), ''), 'none'))
+        FROM choice) AS in_full
 FROM answer
 """
 
@@ -105,14 +111,11 @@ def _is(verdict: str | None) -> Rule:
 _PASS = (_is(None), _is("INVALID"), _is("DETECTED"), _is("EQUIVALENT"))
 _SIZE = (
     "{effect:.3f} nats between the most and least confident state, {estimate:+.3f} [{low:+.3f}, {high:+.3f}] "
-    "beyond rotated injections, p {p:.3g}, {n} seeds"
+    "beyond rotated injections, {n} seeds (Fisher's p over their rotations {p:.3g})"
 )
 _SPAN = "differences of {least:+.4f} to {most:+.4f} nats over {compared} comparisons, {n} seeds"
 
-_WITH = (
-    "; memory_matters {memory_matters}, beats_controls {beats_controls}: full with memory {set_memory}, "
-    "memory suite {set_memory_suite}, controls suite {set_controls_suite}"
-)
+_WITH = "; memory_matters {memory_matters}, beats_controls {beats_controls}, so full goes on with {in_full}"
 FULL: Mapping[str, object] = {
     "profile": "full", "memory": "none", "memory_suite": True, "controls_suite": True
 }  # fmt: skip

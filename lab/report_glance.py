@@ -23,7 +23,7 @@ from lab.report_markup import (
     table,
     text,
 )
-from lab.report_tree import draw_tree
+from lab.report_tree import draw_tree, exits
 from lab.report_units import ITEMS, SENTENCES
 from lab.still import Source
 
@@ -220,7 +220,10 @@ def decision_path(group: Group) -> str:
     ]
     steps = table(group.path, columns, caption="Every look of every gate, in order")
     tree = draw_tree(group.gates, group.path, name=group.name) if group.gates else ""
-    return f'<div class="path"><div>{tree}</div><div>{steps}{sql(group.path_sql)}</div></div>'
+    ways = (way for gate in group.gates for way in exits(gate, group.path))
+    starred = any(way.explored for way in ways)
+    note = '<p class="note">* a look at which only exploratory decisions went this way</p>' if starred else ""
+    return f'<div class="path"><div>{tree}{note}</div><div>{steps}{sql(group.path_sql)}</div></div>'
 
 
 def _tested_size(found: Mapping[str, object], group: Group) -> str:

@@ -81,6 +81,12 @@ def nats(value: object) -> str:
     return signed(value, 4)
 
 
+FROZEN_BY_ARM = (
+    "Frozen test by arm: effect in nats, the mean of rotated injections, what is beyond them; the effect in "
+    "SD of a batch; seeds above .3; seeds that would settle it"
+)
+
+
 def frozen(asked: Callable[[str], Asked], scope: str) -> str:
     """The frozen test: what was found, each seed, each state, other arms."""
     found = asked(nano.frozen(scope))
@@ -91,21 +97,21 @@ def frozen(asked: Callable[[str], Asked], scope: str) -> str:
     arms = [str(row["arm"]) for row in found.rows if row["hypothesis"] == "excess"]
     columns = [
         nano_parts.named("arm", "arm"),
-        column("effect, nats", "effect", lambda v: number(v, 3)),
-        column("mean of rotations", "null", lambda v: number(v, 3)),
-        column("beyond rotations", "estimate", nats),
+        column("effect", "effect", lambda v: number(v, 3)),
+        column("rotated", "null", lambda v: number(v, 3)),
+        column("beyond", "estimate", nats),
         Column(head="interval", show=lambda r: sense.ends(r["low"], r["high"], nats)),
         column("p, Fisher", "p", p_value),
         column("p, axes", "axis_p", p_value),
-        column("effect in SD of a batch", "standardised", lambda v: number(v, 2)),
-        column("above .3, seeds", "above", number),
+        column("in SD", "standardised", lambda v: number(v, 2)),
+        column("> .3", "above", number),
         sense.verdict(),
-        column("seeds to settle", "n_to_settle", number),
+        column("settles", "n_to_settle", number),
         column("why", "reason", is_number=False),
     ]
     return (
         f"<p>{_leverage(of)}{nano_parts.look(asked)}</p>{nano_parts.drawn(asked, name)}"
-        + table([_arm(of, arm) for arm in dict.fromkeys(arms)], columns, caption="Frozen test by arm")
+        + table([_arm(of, arm) for arm in dict.fromkeys(arms)], columns, caption=FROZEN_BY_ARM)
         + "<p class=note>Axes: whether single dimensions of the state are special, by rotating the state "
         f"instead. An earlier version of the study called an effect above {PUBLISHED_NATS} a success.</p>"
         + _seeds(found.rows)

@@ -134,9 +134,11 @@ SELECT run_id, state, started_at, ended_at, date_diff('millisecond', started_at,
        environment.platform, environment.cpu, environment.cores, environment.memory_gib, environment.device,
        environment.packages
 FROM run LEFT JOIN environment USING (environment_id)
-WHERE study = $study AND model = $model AND plan_hash = $plan
+WHERE (study = $study AND model = $model AND plan_hash = $plan) OR run_id IN (
+    SELECT run_id FROM decision WHERE study = $study AND model = $model AND plan_hash = $plan)
 ORDER BY started_at
 """
+"""A rung of a ladder has no run of its own: those of the whole that decided something of it."""
 
 STEPS = """
 SELECT experiment, arm, count(*) AS steps, sum(seconds) AS seconds, count(step.reason) AS without_result

@@ -34,6 +34,8 @@ class Exit:
     """A gate, a flow, NEXT_LOOK, STOP or IMPOSSIBLE."""
     looks: tuple[int, ...]
     """Looks at which it was taken, each once."""
+    explored: tuple[int, ...] = ()
+    """Those at which it was taken only by exploratory decisions."""
 
 
 def exits(gate: Mapping[str, object], path: Sequence[Row]) -> list[Exit]:
@@ -53,8 +55,18 @@ def exits(gate: Mapping[str, object], path: Sequence[Row]) -> list[Exit]:
         ways += [(NEGLIGIBLE, to) for to in dict.fromkeys(s["next"] for s in mine if s["negligible"])]
         for when, to in ways:
             took = [s for s in mine if s["next"] == to and bool(s["negligible"]) == (when == NEGLIGIBLE)]
-            looks = tuple(sorted({int(str(step["look"])) for step in took}))
-            found += [Exit(verdict=verdict, when=when, to=str(to), looks=looks)] if to is not None else []
+            every = {int(str(step["look"])) for step in took}
+            planned = {int(str(step["look"])) for step in took if not step["exploratory"]}
+            if to is not None:
+                found.append(
+                    Exit(
+                        verdict=verdict,
+                        when=when,
+                        to=str(to),
+                        looks=tuple(sorted(every)),
+                        explored=tuple(sorted(every - planned)),
+                    )
+                )
     return found
 
 
@@ -128,7 +140,8 @@ def _box(one: Placed) -> str:
 
 def _exit(found: Exit, y: float) -> str:
     state = "taken" if found.looks else "impossible" if found.to == IMPOSSIBLE else "untaken"
-    looks = f" ({', '.join(map(str, found.looks))})" if found.looks else ""
+    named = ", ".join(f"{look}{'*' * (look in found.explored)}" for look in found.looks)
+    looks = f" ({named})" if found.looks else ""
     x, to = TEXT_PX + 17, "next look" if found.to == NEXT_LOOK else text(found.to)
     said = found.when or f'<tspan class="word">{found.verdict}</tspan>'
     mark = "" if found.when else MARKS[found.verdict]

@@ -75,11 +75,12 @@ def test_full_is_run_with_what_memories_and_controls_came_to(
     [gate] = [one for one in gates_of("fast", looks=2, second=True) if one.name == "leverage"]
     ruling = asked(lab, key, gate)
     assert (ruling.verdict, ruling.next, ruling.parameters) == ("DETECTED", "nanodesmo", WHOLE | launched)
-    assert f"memory_matters {memory}, beats_controls {controls}: full with memory" in ruling.sentence
+    assert f"memory_matters {memory}, beats_controls {controls}, so full goes on with" in ruling.sentence
+    left = [name for name in ("memory", "controls") if launched.get(f"{name}_suite") is False]
+    assert ruling.sentence.endswith(f"suites left out: {', '.join(left) or 'none'}")
     told = changed(FULL, {name: value for name, value in ruling.parameters.items() if name != "profile"})
     assert (plan(told) == plan(FULL)) == (not launched)
-    left_out = {"memory", "controls"} - set(protocol(told).suites)
-    assert left_out == {name for name in ("memory", "controls") if launched.get(f"{name}_suite") is False}
+    assert {"memory", "controls"} - set(protocol(told).suites) == set(left)
 
 
 def test_a_memory_whose_gain_is_negligible_is_put_into_nothing(tmp_path: Path) -> None:
@@ -91,6 +92,7 @@ def test_a_memory_whose_gain_is_negligible_is_put_into_nothing(tmp_path: Path) -
     ruling = asked(lab, key, gates_of("fast", looks=2, second=True)[0])
     assert ruling.parameters["memory"] == "none"
     assert "memory_matters EQUIVALENT" in ruling.sentence
+    assert ruling.sentence.endswith("so full goes on with no memory in any arm; suites left out: memory")
 
 
 def test_comparisons_of_another_look_or_plan_choose_nothing(tmp_path: Path) -> None:
@@ -103,6 +105,7 @@ def test_comparisons_of_another_look_or_plan_choose_nothing(tmp_path: Path) -> N
     assert (evidence["memory_matters"], evidence["set_memory"], evidence["set_memory_suite"]) == (
         "not asked", "none", True
     )  # fmt: skip
+    assert evidence["in_full"] == "no memory in any arm; suites left out: none"
 
 
 def routes(profile: str, looks: int, *, second: bool = True) -> dict[tuple[str, str], object]:

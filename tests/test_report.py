@@ -275,8 +275,11 @@ def test_importing_the_report_imports_neither_altair_nor_vega() -> None:
 # --- the tree ---------------------------------------------------------------------------------------
 
 
-def step(gate: str, look: int, verdict: str, to: str, *, negligible: bool = False) -> dict[str, object]:
-    return {"gate": gate, "look": look, "verdict": verdict, "next": to, "negligible": negligible}
+def step(
+    gate: str, look: int, verdict: str, to: str, *, negligible: bool = False, exploratory: bool = False
+) -> dict[str, object]:
+    told: dict[str, object] = {"gate": gate, "look": look, "verdict": verdict, "next": to}
+    return told | {"negligible": negligible, "exploratory": exploratory}
 
 
 def gates_of(plan_text: str) -> list[dict[str, object]]:
@@ -296,6 +299,20 @@ def test_the_exits_of_a_gate_carry_the_looks_at_which_they_were_taken(lab: Store
         ("DETECTED", "when negligible", "direct_injection", (16,)),
         ("INCONCLUSIVE", "", "next_look", (4, 8)),
     ]
+
+
+def test_a_look_that_only_exploratory_decisions_took_has_a_star(lab: Store) -> None:
+    gates = gates_of(lab.read("SELECT text FROM plan WHERE frozen").item())
+    last = gates[-1]["name"]
+    assert isinstance(last, str)
+    path = [
+        step(last, 4, "INCONCLUSIVE", "next_look", exploratory=True),
+        step(last, 4, "INCONCLUSIVE", "next_look"),
+        step(last, 20, "INCONCLUSIVE", "next_look", exploratory=True),
+    ]
+    [way] = [x for x in exits(gates[-1], path) if x.looks]
+    assert (way.looks, way.explored) == ((4, 20), (20,))
+    assert "next look (4, 20*)" in draw_tree(gates, path, name="t")
 
 
 def test_the_tree_draws_every_gate_and_marks_only_what_was_taken(lab: Store) -> None:
