@@ -16,9 +16,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 from models.rank_controls import inverse, shuffled_full, shuffled_within, uniform_equal
 from models.rank_policies import Shape, next_allowed
@@ -41,7 +42,7 @@ SHAPES = tuple(
     for layer in range(4)
     for projection, (d_out, d_in) in SIDES.items()
 )
-PROBE_RANK = 16
+PROBE_RANK, DIFFICULTY_SD = 16, 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class World:
     """From no rank at all to every module saturated."""
     half: float = 3.0
     """Rank at which a module yields 1 - 1/e of its share; 0 where it yields rank^2 (unevenness helps)."""
+    gain: float = 0.0
+    """Share of the items that the placement answers more than its ranks give."""
     seeds: int = 8
     shuffles: int = 4
     items: int = 4_000
@@ -92,10 +95,20 @@ def logit(world: World, ranks: Mapping[str, int]) -> float:
     return -0.5 + world.reach * float(world.importance @ yields)
 
 
+def raised(logit: float, *, gain: float) -> float:
+    """The logit at which so much more of the items is answered, whose difficulties have an SD of 1.5."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+
+    def share(at: float) -> float:
+        return float(weights @ special.expit(at - DIFFICULTY_SD * nodes) / weights.sum())
+
+    return float(optimize.brentq(lambda at: share(at) - share(logit) - gain, logit - 9.0, logit + 9.0))
+
+
 def answers(world: World, rng: np.random.Generator) -> dict[str, FloatArray]:
     """Arm -> (seeds, controls, items) of right (1) and wrong (0) answers."""
     audits = [placed(world, rng) for _ in range(world.seeds)]
-    difficulty = 1.5 * rng.normal(size=world.items)
+    difficulty = DIFFICULTY_SD * rng.normal(size=world.items)
     base = int(rng.integers(1 << 30))
     rows: dict[str, list[list[float]]] = {}
     for s, ranks in enumerate(audits):
@@ -114,6 +127,8 @@ def answers(world: World, rng: np.random.Generator) -> dict[str, FloatArray]:
     found = {}
     for arm, values in rows.items():
         mean = np.array(values)  # (S, K)
+        if world.gain and arm == "per_layer":
+            mean = np.vectorize(partial(raised, gain=world.gain))(mean)
         mean = mean + world.arm_sd * rng.normal(size=mean.shape)
         right = special.expit(mean[:, :, None] - difficulty)
         found[arm] = (rng.random(size=right.shape) < right).astype(np.float64)

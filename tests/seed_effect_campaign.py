@@ -39,6 +39,8 @@ class Cell:
     stream_sd: float = 0.0
     effect: float = 0.0
     """Difference of the extreme sources; the third lies midway."""
+    moved: int | None = None
+    """Metrics that have it; None for all."""
     metrics: int = 1
     correlation: float = 0.0
     """Between metrics, of every term."""
@@ -157,7 +159,7 @@ def draw(cell: Cell, rng: np.random.Generator) -> FloatArray:
     y += cell.prompt_sd * normal(P)[:, :, None, None, None]
     y += cell.prompt_source_sd * normal(P, 3)[:, :, :, None, None]
     y += cell.stream_sd * normal(3, T)[:, None, :, :, None]
-    y += cell.effect * np.array([-0.5, 0.0, 0.5])[None, None, :, None, None]
+    y[: cell.moved] += cell.effect * np.array([-0.5, 0.0, 0.5])[None, None, :, None, None]
     if cell.missing:
         y[rng.random(y.shape) < cell.missing] = np.nan
     return y

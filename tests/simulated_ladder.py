@@ -21,6 +21,8 @@ class Truth:
 
     shifts: tuple[float, ...]
     """Of the first source against the others, one a size, the smallest first."""
+    moved: int | None = None
+    """Metrics that shift; None for all."""
     prompt_source_sd: float = 0.0
     prompts: int = 30
     looks: tuple[int, ...] = (10, 20, 40)
@@ -37,7 +39,7 @@ def _draw(truth: Truth, shift: float, rng: np.random.Generator) -> FloatArray:
     M, P, S, k = len(truth.metrics), truth.prompts, len(SOURCES), truth.looks[-1]
     y = np.sqrt(0.5) * (rng.normal(size=(M, P, S, k)) + rng.normal(size=(1, P, S, k)))
     y += rng.normal(size=(M, P, 1, 1)) + truth.prompt_source_sd * rng.normal(size=(M, P, S, 1))
-    y[:, :, 0] += shift
+    y[: truth.moved, :, 0] += shift
     return y
 
 

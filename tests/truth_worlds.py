@@ -1,7 +1,6 @@
 """Simulated studies of the ladder, direct injection, the seed control and sense scaling, for `tests.truth`.
 
-Each function draws a whole study and judges it as its gates do; it returns the verdict, and whether the
-deciding interval held the truth where that is one number.
+Each function draws a whole study and judges it as its gates do.
 """
 
 from __future__ import annotations
@@ -21,15 +20,37 @@ from stats.sense_rows import analyse_contrasts
 from tests import two_way_campaign
 from tests.simulated_ladder import Truth, climb
 
-Found = tuple[str, bool | None]
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What the analysis of one simulated study said."""
+
+    verdict: str
+    covered: bool | None = None
+    """Whether the deciding interval holds the truth; None where the cell does not know it exactly."""
+    negligible: bool = False
+    """Of a DETECTED effect: it goes the way of EQUIVALENT."""
+    estimate: float | None = None
+
+
+def judged(row: TestRow, covered: bool | None = None, estimate: float | None = None) -> Judged:
+    """By the row that concludes a study."""
+    return Judged(
+        verdict=str(row.verdict),
+        covered=covered,
+        negligible=row.verdict == "DETECTED" and row.negligible is True,
+        estimate=estimate,
+    )
+
+
 LADDER = Truth(shifts=(0.0, 0.0, 0.0, 0.0))
 
 
-def ladder(truth: Truth, rng: np.random.Generator) -> Found:
+def ladder(truth: Truth, rng: np.random.Generator) -> Judged:
     """Four sizes, climbed look by look."""
     rows = analyse_ladder(climb(truth, rng), [("mtld", "HMIX-PRNG")])
-    [verdict] = [row.verdict for row in rows if (row.family, row.role) == ("ladder", "verdict")]
-    return str(verdict), None
+    [row] = [row for row in rows if (row.family, row.role) == ("ladder", "verdict")]
+    return judged(row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +59,8 @@ class Injection:
 
     shift: float = 0.0
     """Of the first source under the first setting."""
+    moved: int | None = None
+    """Metrics that shift; None for all."""
     shared: float = 0.5
     """Share of a text's variance that sample k of a prompt has under every source (common random numbers)."""
     prompt_source_sd: float = 0.0
@@ -59,14 +82,14 @@ def _injected(world: Injection, rng: np.random.Generator) -> FloatArray:
     y = math.sqrt(world.shared) * block + math.sqrt(1.0 - world.shared) * rng.normal(size=shape)
     y += rng.normal(size=(1, M, P, 1, 1))
     y += world.prompt_source_sd * rng.normal(size=(len(SETTINGS), M, P, S, 1))
-    y[0, :, :, 0] += world.shift
+    y[0, : world.moved, :, 0] += world.shift
     lost = rng.random(size=(len(SETTINGS), 1, P, S, K)) < world.missing
     return np.where(lost, np.nan, y)
 
 
-def injection(world: Injection, rng: np.random.Generator) -> Found:
+def injection(world: Injection, rng: np.random.Generator) -> Judged:
     """Look by look, until the verdict is decisive."""
-    y, verdict, covered = _injected(world, rng), "INCONCLUSIVE", True
+    y = _injected(world, rng)
     for look in world.looks:
         texts = [
             InjectedText(
@@ -84,17 +107,15 @@ def injection(world: Injection, rng: np.random.Generator) -> Found:
         ]
         design = Design(primary=METRICS, looks=world.looks, look=look, sources=SOURCES)
         rows = analyse_injection(texts, design)
-        verdict = str(rows[-1].verdict)
         [pair] = [
             row
             for row in rows
             if (row.family, row.hypothesis, row.metric, row.contrast)
             == ("injection_effect select", "pairwise", METRICS[0], "A-B")
         ]
-        covered = _holds(pair, world.shift)
-        if verdict in ("DETECTED", "EQUIVALENT"):
+        if rows[-1].verdict in ("DETECTED", "EQUIVALENT"):
             break
-    return verdict, covered
+    return judged(rows[-1], _holds(pair, world.shift), pair.estimate)
 
 
 def _number(value: float) -> float | None:
@@ -116,13 +137,14 @@ class Control:
     label: float = 0.0
     """Chance that the label changes the text."""
     missing: float = 0.0
+    required_pairs: int = 400
 
 
 PROMPTS, DRAWS = 10, 20
 Part = Literal["sample", "repeat", "swap", "replay"]
 
 
-def control(world: Control, rng: np.random.Generator) -> Found:
+def control(world: Control, rng: np.random.Generator) -> Judged:
     """The interval is that of different values."""
     runs: list[ControlRun] = []
     other = {"A": "B", "B": "A"}
@@ -148,9 +170,9 @@ def control(world: Control, rng: np.random.Generator) -> Found:
                             failure="no answer" if lost else None,
                         )
                     )
-    rows = analyse_control(runs, required_pairs=400, rng=rng)
+    rows = analyse_control(runs, required_pairs=world.required_pairs, rng=rng)
     [apart] = [row for row in rows if row.hypothesis == "different_values_agree"]
-    return str(rows[-1].verdict), _holds(apart, sum(world.apart) / len(world.apart))
+    return judged(rows[-1], _holds(apart, sum(world.apart) / len(world.apart)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +192,7 @@ GAIN = Sense(case=two_way_campaign.CASES["0/1 both, effect"])
 STRONG = Sense(case=replace(GAIN.case, effect=2.5), margin=0.05)
 
 
-def sense(world: Sense, rng: np.random.Generator) -> Found:
+def sense(world: Sense, rng: np.random.Generator) -> Judged:
     """B differs from A by the effect, C does not; in a null every contrast is asked."""
     case, truth = world.case, two_way_campaign.truth(world.case)
     drawn = two_way_campaign.items(world.lemmas, rng)
@@ -179,8 +201,9 @@ def sense(world: Sense, rng: np.random.Generator) -> Found:
     rows = analyse_contrasts(
         hits, drawn.lemma, rng=rng, margin=truth if world.margin is None else world.margin
     )
-    verdicts = {row.contrast: str(row.verdict) for row in rows if row.role == "decides"}
-    [decides] = [row for row in rows if row.role == "decides" and row.contrast == "B-A"]
-    asked = verdicts.values() if case.effect == 0.0 else [verdicts["B-A"]]
+    found = [row for row in rows if row.role == "decides"]
+    [decides] = [row for row in found if row.contrast == "B-A"]
+    asked = found if case.effect == 0.0 else [decides]
     ordered = ("DETECTED", "INVALID", "INCONCLUSIVE", "EQUIVALENT")
-    return next(one for one in ordered if one in asked), _holds(decides, truth)
+    said = min(asked, key=lambda row: ordered.index(str(row.verdict)))
+    return judged(said, _holds(decides, truth), decides.estimate)
