@@ -25,6 +25,7 @@ from stats.rows import TestRow
 from stats.sequential import hwang_shih_decani, look_levels
 from tests.simulated_ladder import Truth, climb_rung
 
+STAGEWISE = Path(__file__).parent / "reference" / "stagewise_p.txt"
 PRINTED = Path(__file__).parent / "reference" / "across_models_metafor.txt"
 LOOKS = (10, 20, 40)
 PAIR = ("mtld", "HMIX-PRNG")
@@ -87,6 +88,15 @@ def test_a_smaller_nominal_p_never_gives_a_larger_p_over_looks(one: float, two: 
     low, high = sorted((one, two))
     assert p_over_looks(low, look, LOOKS) <= p_over_looks(high, look, LOOKS) + 1e-12
     assert p_over_looks(one, look, LOOKS) >= one - 1e-12
+
+
+def test_the_p_of_a_stopped_test_is_what_mvtnorm_gives() -> None:
+    lines = [line.split() for line in STAGEWISE.read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) == 24
+    for looks, look, p, expected in lines:
+        planned = tuple(map(int, looks.split(",")))
+        found = p_over_looks(float(p), int(look), planned, groups=2)
+        assert found == pytest.approx(float(expected), rel=1e-4, abs=1e-8), (looks, look, p)
 
 
 def test_at_a_looks_own_level_p_is_the_error_spent_by_then() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from scipy.stats import binom
 from stats.control import ALPHA, RATES, ControlRun, Transfer, analyse_control, p_at_least
 from stats.proportions import wilson
 from stats.rows import TestRow
+
+BINOMIAL = Path(__file__).parent / "reference" / "control_binomial.txt"
 
 SOURCES = ("HMIX", "PRNG", "TRNG")
 PROMPTS = ("p1", "p2", "p3", "p4", "p5")
@@ -232,6 +235,15 @@ def test_the_distribution_transfer_has_a_verdict_and_a_bound_of_its_own() -> Non
         assert bound.estimate == pytest.approx(1 - 1001 / 2**32)
         assert (rows[-1].family, rows[-1].verdict) == ("control", "DETECTED")
     assert verdicts == {0.0: "EQUIVALENT", 0.6: "DETECTED"}
+
+
+def test_the_exact_p_of_a_rate_is_what_r_prints() -> None:
+    lines = [line.split() for line in BINOMIAL.read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) == 45
+    for rate, pairs, wrong, expected in lines:
+        n = int(pairs)
+        found = p_at_least(float(rate), 1.0 - int(wrong) / n, n)
+        assert found == pytest.approx(float(expected), rel=1e-9, abs=1e-12), (rate, pairs, wrong)
 
 
 def test_what_cannot_be_a_run_of_the_experiment_is_refused() -> None:
