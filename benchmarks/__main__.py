@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.table import HEAD, QUICK, ROWS, collected
+from benchmarks.table import FULL, HEAD, QUICK, ROWS, collected
+from lab.machine import cpu_name, git_state
 
 BENCHMARKS = (
     "analysis",
@@ -50,18 +51,29 @@ def main() -> None:
         rows.touch()
         # numpy reads its thread count once, so it is set before the process starts
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", ROWS: str(rows)}
-        environment |= {} if given.full else {QUICK: "1"}
+        environment |= {FULL if given.full else QUICK: "1"}
         for name in names:
             began = time.perf_counter()
             print(f"\n== {name}", flush=True)
             done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=False)
             failed += [name] if done.returncode else []
             print(f"({time.perf_counter() - began:.0f} s)", flush=True)
-        print(f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n{HEAD}")
+        print(f"\n{_where()}; each file alone: python -m benchmarks.NAME\n{HEAD}")
         for row in collected(rows):
             print(row.line())
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
+
+
+def _where() -> str:
+    """Command, commit and machine, as a figure is published."""
+    commit, dirty = git_state()
+    parts = [
+        " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        f"commit {(commit or 'unknown')[:12]}{' with changes' if dirty else ''}",
+        f"{cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+    ]
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Each curve is one act at sizes ten (or two) times each other; printed are seconds at each size and the
 exponent, the slope of log seconds on log size by least squares: 1 is linear, 0 does not grow. `--full`
-takes rows to 10^7; without, to 10^6, and to 10^5 in the quick set.
+(or `python -m benchmarks --full`) takes rows to 10^7; without, to 10^6, and to 10^5 in the quick set.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.table import promised, quick, runs
+from benchmarks.table import full, promised, quick, runs
 from lab.records import MetricRow
 from lab.store import Store
 from stats.seed_effect import Design, analyse_seed_effect
@@ -128,7 +128,7 @@ def main() -> None:
     """Print every curve."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--full", action="store_true", help="rows to 10^7: half an hour")
-    last = 7 if parser.parse_args().full else 5 if quick() else 6
+    last = 7 if parser.parse_args().full or full() else 5 if quick() else 6
     rows_curves([10**n for n in range(4, last + 1)], 1 if last > 5 else runs(3, 2))
     analysis_curves(runs(3, 2))
 

@@ -1,7 +1,8 @@
 """The one table all benchmarks end in: a promise, its peer, the ratio's min, median and max, the goal.
 
 A benchmark calls `promised` for each promise it measures, which prints the row. `python -m benchmarks` sets
-ROWS to a file that collects the rows of every process, and QUICK, under which `runs` gives fewer of them.
+ROWS to a file that collects the rows of every process, and QUICK, under which `runs` gives fewer of them,
+or FULL, under which curves go to their last size.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROWS, QUICK = "BENCH_ROWS", "BENCH_QUICK"
+ROWS, QUICK, FULL = "BENCH_ROWS", "BENCH_QUICK", "BENCH_FULL"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +42,16 @@ class Row:
     def line(self) -> str:
         """The row in columns."""
         bound = "-" if self.goal is None else f"{'>=' if self.at_least else '<='} {self.goal:g}"
+        count = f"{len(self.values):3}"
         if self.values:
             three = (min(self.values), statistics.median(self.values), max(self.values))
             cells = " ".join(f"{value:8.3f}" for value in three)
         else:
             cells = f"{'not measured':>26}"
-        return f"{self.promise:<46.46} {self.peer:<38.38} {cells}  {bound:>8}  {self.met}"
+        return f"{self.promise:<46.46} {self.peer:<38.38} {count} {cells}  {bound:>8}  {self.met}"
 
 
-HEAD = f"{'promise':<46} {'peer':<38} {'min':>8} {'median':>8} {'max':>8}  {'goal':>8}  met"
+HEAD = f"{'promise':<46} {'peer':<38} {'n':>3} {'min':>8} {'median':>8} {'max':>8}  {'goal':>8}  met"
 
 
 def promised(
@@ -81,6 +83,11 @@ def collected(path: Path) -> list[Row]:
 def quick() -> bool:
     """Whether the quick set is run."""
     return bool(os.environ.get(QUICK))
+
+
+def full() -> bool:
+    """Whether all runs of every benchmark were asked for."""
+    return bool(os.environ.get(FULL))
 
 
 def runs(full: int, few: int) -> int:
