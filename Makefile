@@ -31,4 +31,4 @@ bench: .venv/.installed  ## ratios against named peers, each in one run
 	$(BIN)/python -m benchmarks
 
 slow: .venv/.installed   ## full simulation and chaos campaigns, every variant of a fault (hours)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout 0
