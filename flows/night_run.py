@@ -25,6 +25,7 @@ from flows.run_row import publish
 from lab.cleaning import delete, of_old_nights
 from lab.clock import elapsed
 from lab.errors import UsageError, unknown
+from lab.home import home_id
 from lab.machine import cpu_name
 from lab.night_book import (
     AT_DEADLINE,
@@ -248,8 +249,8 @@ class Night:
     def _launched(self, one: Candidate) -> tuple[QueueRow, Launched]:
         """The candidate's run, under way; one that an earlier night launched and lost is launched anew.
 
-        The key is the same in every night that continues this one, and raised only when the run of that key
-        has ended without being done.
+        The key is the same in every night of this home that continues this one, and raised only when the run
+        of that key has ended without being done.
         """
         study = _study_of(one)
         row = self.book.rows[one.item]
@@ -261,7 +262,7 @@ class Night:
             under_way = launch(
                 deployment,
                 {"settings": as_json(settings)},
-                key=f"{asked_by}/{one.item}/{attempt}",
+                key=f"{home_id(self.home)}/{asked_by}/{one.item}/{attempt}",
                 name=f"{said(one)} · night {self.book.night.night_id}",
                 source=self.source,
                 home=self.home,

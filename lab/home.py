@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import tempfile
 from pathlib import Path
 
+from lab.durable import write_durably
 from lab.errors import UsageError
 
-VARIABLE = "LADDER_HOME"
+VARIABLE, HOME_ID = "LADDER_HOME", "home-id"
 
 
 def resolve_home() -> Path:
@@ -29,3 +32,19 @@ def resolve_home() -> Path:
             f"home {home} cannot be written ({error.strerror}); set {VARIABLE} to a folder that can"
         ) from error
     return home
+
+
+def home_id(home: Path) -> str:
+    """16 hexadecimal digits, drawn once: they tell the runs of several homes on one Prefect server apart.
+
+    Raises
+    ------
+    OSError
+        The home cannot be written.
+    """
+    path = home / HOME_ID
+    found = path.read_bytes() if path.exists() else b""
+    if re.fullmatch(rb"[0-9a-f]{16}", found) is None:
+        found = secrets.token_hex(8).encode()
+        write_durably(path, found)
+    return found.decode()

@@ -222,7 +222,7 @@ def _verdict_row(decided: Sequence[TestRow], needed: Sequence[int | None]) -> Te
     best = min(decided, key=lambda row: (row.verdict != "DETECTED", row.p_adjusted))
     known = [count for count in needed if count is not None]
     verdict = "DETECTED" if detected else "INCONCLUSIVE" if open_rows else "EQUIVALENT"
-    stuck = [f"{row.contrast}: {row.reason}" for row in open_rows if row.reason]
+    stuck = _by_reason([(row.contrast, row.reason) for row in open_rows if row.reason])
     return replace(
         end,
         contrast=best.contrast,
@@ -236,8 +236,21 @@ def _verdict_row(decided: Sequence[TestRow], needed: Sequence[int | None]) -> Te
         negligible=bool(detected) and all(row.negligible is True for row in detected),
         n_to_settle=max(known) if open_rows and not detected and len(known) == len(needed) else None,
         verdict=verdict,
-        reason="; ".join(stuck) if verdict == "INCONCLUSIVE" and stuck else None,
+        reason=stuck if verdict == "INCONCLUSIVE" and stuck else None,
     )
+
+
+def _by_reason(told: Sequence[tuple[str, str]]) -> str:
+    """Each reason once, then whom it concerns; what follows a semicolon is each one's own.
+
+    >>> _by_reason([("select", "prompts differ; 213 would do"), ("gumbel", "prompts differ; 90 would do")])
+    'prompts differ: select (213 would do), gumbel (90 would do)'
+    """
+    found: dict[str, list[str]] = {}
+    for name, reason in told:
+        shared, _, own = reason.partition("; ")
+        found.setdefault(shared, []).append(f"{name} ({own})" if own else name)
+    return "; ".join(f"{shared}: {', '.join(names)}" for shared, names in found.items())
 
 
 def _plan(family: str, metrics: tuple[str, ...], design: Design, alpha: float) -> FamilyPlan:

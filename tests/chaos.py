@@ -2,10 +2,11 @@
 
 A home with two small candidates has night after night until both are done. Meanwhile the night is killed or
 interrupted, a foreign program holds the database, the Prefect server dies and comes back, the disk fills up,
-the clock jumps (with Debian's `faketime`; without it, not). After each night the store is checked: every row
-belongs to a step, a run and a night that are there, verdicts follow from their evidence, no batch was
-refused, nothing that was seen has gone. A home whose candidates are done holds what an undisturbed one
-holds, and the next home begins. It ends with 1 where that fails, and says what was done until then.
+the clock on the wall jumps (by `clock_shim.c`; without a C compiler, not). After each night the store is
+checked: every row belongs to a step, a run and a night that are there, verdicts follow from their evidence,
+no batch was refused, nothing that was seen has gone. A home whose candidates are done holds what an
+undisturbed one holds, and the next home begins. It ends with 1 where that fails, and says what was done until
+then.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,8 +37,8 @@ from tests.small_night import FOUND, asked, left_by_a_night, night, prepared
 BUDGET, DISK = "6m", "192m"
 MOST_FULL_DISKS = 1
 """A home: a run without room counts as failed, and three failures end it."""
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-JUMPS = ("+0", "-3h", "+5h", "-2d", "+1d")
+SHIM = Path(__file__).with_name("clock_shim.c")
+JUMPS_HOURS = (0, -3, 5, -48, 24)
 HOLDER = """
 import duckdb, sys, time
 for _ in range(200):
@@ -80,6 +82,7 @@ class Place:
     server: subprocess.Popen[bytes]
     draw: Random
     clock: Path
+    """Seconds by which the night's clock is wrong; beside it the library that reads them, if it was built."""
     full_disks: int = 0
     done: Counter[str] = field(default_factory=Counter)
 
@@ -87,14 +90,10 @@ class Place:
     def extra(self) -> dict[str, str]:
         """What the night's process is told."""
         told = {"PREFECT_API_URL": server_url(self.port)}
-        if FAKETIME.exists():
-            told |= {
-                "LD_PRELOAD": str(FAKETIME),
-                "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
-        return told
+        library = self.clock.with_suffix(".so")
+        return told | (
+            {"LD_PRELOAD": str(library), "CLOCK_SHIM": str(self.clock)} if library.exists() else {}
+        )
 
     def hold(self, _: subprocess.Popen[str]) -> None:
         """A foreign program holds the database."""
@@ -124,7 +123,7 @@ class Place:
 
     def jump(self, _: subprocess.Popen[str]) -> None:
         """The clock on the wall is set, back or forth."""
-        self.clock.write_text(self.draw.choice(JUMPS))
+        self.clock.write_text(str(3600 * self.draw.choice(JUMPS_HOURS)))
 
     def kill(self, process: subprocess.Popen[str]) -> None:
         """`kill -9` for the night; what it started ends with it."""
@@ -145,7 +144,7 @@ class Place:
             "kill -9": self.kill, "Ctrl-C": self.interrupt, "store held": self.hold,
             "server killed": self.restart_server, "disk full": self.fill,
         }  # fmt: skip
-        return found | ({"clock set": self.jump} if FAKETIME.exists() else {})
+        return found | ({"clock set": self.jump} if self.clock.with_suffix(".so").exists() else {})
 
     def one_night(self) -> None:
         """A night with a disturbance now and then."""
@@ -223,6 +222,11 @@ def chaos(
     server_folder.mkdir()
     server = start_server(server_folder, port)
     extra = prepared(server_url(port))
+    clock = folder / "clock"
+    compiler = shutil.which("cc")
+    if compiler:
+        library = str(clock.with_suffix(".so"))
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, str(SHIM), "-ldl"], check=True)
     candidates = (asked(folder), asked(folder, seeds=[2, 3]))
     done: Counter[str] = Counter()
     try:
@@ -233,8 +237,7 @@ def chaos(
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with small_disk(folder / f"disk-{done['homes']}") as disk:
-                clock = folder / "clock"
-                clock.write_text("+0")
+                clock.write_text("0")
                 home = left_by_a_night(disk / "home", *candidates)
                 place = Place(
                     home=home, server_folder=server_folder, port=port, server=server, draw=draw, clock=clock

@@ -35,7 +35,7 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "kill: a run launched before is found by its key", "flows/night_run.py",
-        'key=f"{asked_by}/{one.item}/{attempt}"', 'key=f"{self.book.night.night_id}/{one.item}/{attempt}"',
+        "{asked_by}/{one.item}/{attempt}", "{self.book.night.night_id}/{one.item}/{attempt}",
         (f"{OVERNIGHT}::test_a_run_that_ended_after_its_night_was_killed_is_not_run_again",),
     ),
     Mutation(

@@ -16,6 +16,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Running, Scheduled
 
+from flows import night_run
 from flows.night_run import Night, Wishes
 from lab.clock import elapsed
 from lab.errors import UsageError
@@ -111,6 +112,29 @@ def test_the_process_of_a_run_cancelled_on_its_page_is_ended(
     assert found[0] == "CANCELLED"
     assert process.poll() is not None
     os.close(read_end)
+
+
+def test_homes_that_share_a_server_have_keys_of_their_own_and_one_home_keeps_its(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
+
+    def launch(deployment: str, parameters: object, *, key: str, home: Path, **_: Any) -> Launched:
+        keys.append(key)
+        return Launched(
+            flow_run_id="f1", deployment=deployment, home=home, log=home, children=Children(home, home)
+        )
+
+    monkeypatch.setattr(night_run, "launch", launch)
+    asked = Candidate(study="nanodesmo", profile="smoke", settings={}, why="a test", decision_id="d1")
+    for home in (tmp_path / "a", tmp_path / "b", tmp_path / "a"):
+        home.mkdir(exist_ok=True)
+        one = night(home, climb=False)
+        one.book.add(asked)
+        one._launched(asked)
+    first, second, again = keys
+    assert first == again
+    assert first != second
 
 
 @pytest.mark.parametrize(("climb", "state"), [(True, "queued"), (False, "proposed")])

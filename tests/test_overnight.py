@@ -18,6 +18,7 @@ from deployments.service import client
 from flows.injection_gates import gates_at
 from flows.registry import studies
 from lab.gates import Gate
+from lab.home import home_id
 from lab.night_queue import Candidate, Past, Prediction, next_fitting, predicted
 from lab.records import QueueRow
 from lab.settings import as_json, changed
@@ -160,7 +161,8 @@ def test_a_run_that_ended_after_its_night_was_killed_is_not_run_again(tmp_path: 
     [row] = [QueueRow(**row) for row in store.read("SELECT * FROM queue").to_dicts()]
     with client(prepared_server()["PREFECT_API_URL"]) as api:
         run = api.create_flow_run_from_deployment(
-            api.read_deployment_by_name("nanodesmo/smoke").id, idempotency_key=f"earlier/{one.item}/1"
+            api.read_deployment_by_name("nanodesmo/smoke").id,
+            idempotency_key=f"{home_id(home)}/earlier/{one.item}/1",
         )
         api.set_flow_run_state(run.id, Completed(), force=True)
         store.record([replace(row, state="running", attempt=1, flow_run_id=str(run.id))])
