@@ -11,6 +11,7 @@ import atexit
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +112,7 @@ def night(
     """Run every study within a budget and follow its gates; go on where the last night ended."""
     from lab.night_queue import budget_seconds
 
+    began = datetime.now(UTC)
     budget_seconds(budget)  # before a server is started
     home = _open_home()
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
@@ -121,6 +123,7 @@ def night(
 
     code = night_cli.run_night(
         home,
+        began=began,
         budget=budget,
         profile=profile,
         names=studies or [],

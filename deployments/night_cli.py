@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 from deployments import register, terminal
 from deployments.service import client
 from deployments.temporary_server import TemporaryServer
+from flows import night_run
 from flows.overnight import overnight, refuse_unknown
 from flows.registry import studies
 
@@ -20,6 +22,7 @@ BUDGET_SPENT = 4
 def run_night(
     home: Path,
     *,
+    began: datetime,
     budget: str,
     profile: str,
     names: Sequence[str],
@@ -29,7 +32,11 @@ def run_night(
     url: str,
     as_json: bool,
 ) -> int:
-    """Run a night here; returns the exit code: 0 all done, 1 a flow failed, 4 the budget is spent."""
+    """Run a night here; returns the exit code: 0 all done, 1 a flow failed, 4 the budget is spent.
+
+    The budget counts from `began`, when the command did.
+    """
+    night_run.command_began = began
     refuse_unknown(budget, profile, names)
     if server is not None:
         server.wait_ready()

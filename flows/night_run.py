@@ -76,10 +76,14 @@ class Wishes:
     climb: bool
 
 
+command_began: datetime | None = None
+"""When somebody asked for the night of this process, UTC: its server takes some seconds of the budget too."""
+
+
 def begin(home: Path, wishes: Wishes, *, budget_seconds: float) -> Night:
     """A night under way, its queue still empty."""
     due = runtime.flow_run.scheduled_start_time
-    begun = datetime.now(UTC) if due is None else due.astimezone(UTC)
+    begun = min(one.astimezone(UTC) for one in (due or datetime.now(UTC), command_began) if one)
     book = open_night(
         home,
         profile=wishes.profile,

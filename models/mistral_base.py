@@ -157,8 +157,9 @@ def obtain(
     if found is not None and found.spec == spec and found.problems_sha256 == problems_sha256():
         return found
     from models.mistral_pretrain import pretrain  # here: the rest of this file needs no torch
+    from models.pretrain_state import forget, place_of
 
-    trained = pretrain(spec, report)
+    trained = pretrain(spec, report, place_of(directory))
     body = {
         "name": spec.name,
         "spec": dataclasses.asdict(spec),
@@ -166,6 +167,7 @@ def obtain(
         **trained.facts,
     }
     keep(directory, trained.save, body)
+    forget(directory)
     found = load_trained(directory)
     if found is None:
         raise OSError(f"{directory} does not read back as it was written; check the disk and train again")

@@ -174,10 +174,12 @@ def obtain(
     if found is not None and found.spec == spec:
         return found
     from models.multilingual_pretrain import pretrain  # here: the rest of this file needs no torch
+    from models.pretrain_state import forget, place_of
 
-    trained = pretrain(spec, report)
+    trained = pretrain(spec, report, place_of(directory))
     body = {"name": spec.name, "spec": dataclasses.asdict(spec), **trained.facts}
     keep(directory, trained.save, body)
+    forget(directory)
     found = load_trained(directory)
     if found is None:
         raise OSError(f"{directory} does not read back as it was written; check the disk and train again")

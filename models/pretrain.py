@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from models.embedded import MAX_POSITIONS, EmbeddedSpec, TrainPoint
 from models.english import Corpus
+from models.pretrain_state import Training, hash_of
 from models.trigram import bits_per_byte, fit_trigram, total_nats
 
 END_OF_TEXT = "<|endoftext|>"
@@ -99,7 +101,10 @@ def save_model(model: Any, tokenizer: Tokenizer, directory: Path, *, max_length:
 
 
 def pretrain(
-    spec: EmbeddedSpec, corpus: Corpus, report: Callable[[TrainPoint], None] | None = None
+    spec: EmbeddedSpec,
+    corpus: Corpus,
+    report: Callable[[TrainPoint], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> Pretrained:
     """Train tokeniser and network on the training part and score the held-out part.
 
@@ -110,6 +115,8 @@ def pretrain(
     ----------
     report
         Called with each evaluated point as it comes.
+    checkpoint
+        Folder of `fit`.
 
     Raises
     ------
@@ -125,7 +132,7 @@ def pretrain(
         )
     with reproducible(spec.seed):
         model: Any = LlamaForCausalLM(llama_config(spec))
-        log = fit(model, spec, fit_on, held, report)
+        log = fit(model, spec, fit_on, held, report, checkpoint)
     trigram = fit_trigram(fit_on.tolist(), spec.vocab_size)
     return Pretrained(
         model=model,
@@ -198,6 +205,7 @@ def fit(
     fit_on: torch.Tensor,
     held: torch.Tensor,
     report: Callable[[TrainPoint], None] | None,
+    checkpoint: Path | None = None,
 ) -> list[TrainPoint]:
     """Train on windows drawn from a stream of tokens; returns the points that were evaluated.
 
@@ -205,6 +213,9 @@ def fit(
     ----------
     fit_on, held
         Streams of token ids, (tokens,).
+    checkpoint
+        Folder where the training is kept at each point, and goes on from if it was stopped; whoever keeps
+        the model deletes it. None keeps nothing.
 
     Raises
     ------
@@ -214,12 +225,19 @@ def fit(
     optimizer = _optimizer(model, spec)
     draws = torch.Generator().manual_seed(spec.seed)
     stops = {spec.steps * i // spec.evaluations for i in range(spec.evaluations + 1)}
-    log: list[TrainPoint] = []
+    kept = None
+    if checkpoint is not None:
+        whose = hash_of(spec, fit_on, held)
+        kept = Training(place=checkpoint, model=model, optimizer=optimizer, draws=draws, belongs=whose)
+    log = [] if kept is None else kept.load()
     losses: list[float] = []
     rate = 0.0
-    start = time.perf_counter()
-    for iteration in range(spec.steps + 1):
-        if iteration in stops:
+    done, spent = (log[-1].iteration, log[-1].seconds) if log else (0, 0.0)
+    if log and report is not None:
+        report(log[-1])
+    start = time.perf_counter() - spent
+    for iteration in range(done, spec.steps + 1):
+        if iteration in stops and (iteration > done or not log):
             point = TrainPoint(
                 iteration=iteration,
                 train_loss_nats=math.fsum(losses) / len(losses) if losses else None,
@@ -230,6 +248,8 @@ def fit(
             )
             log.append(point)
             losses.clear()
+            if kept is not None and 0 < iteration < spec.steps:
+                kept.save(log)
             if report is not None:
                 report(point)
         if iteration == spec.steps:
@@ -242,6 +262,8 @@ def fit(
         loss = _losses(model, window[:, :-1], window[:, 1:]).mean()
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
+            if checkpoint is not None:
+                shutil.rmtree(checkpoint, ignore_errors=True)  # it leads here
             raise ValueError(
                 f"{spec.name}: the loss is {losses[-1]} at step {iteration} of {spec.steps}, learning rate "
                 f"{rate:g}; nothing was saved: lower learning_rate ({spec.learning_rate:g}) and train again"

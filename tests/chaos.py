@@ -148,6 +148,7 @@ class Place:
 
     def one_night(self) -> None:
         """A night with a disturbance now and then."""
+        self.clock.write_text("0")  # as the server's, which says when the night was due
         process = start(*night("--budget", BUDGET), home=self.home, extra=self.extra)
         try:
             while process.poll() is None:
@@ -237,7 +238,6 @@ def chaos(
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with small_disk(folder / f"disk-{done['homes']}") as disk:
-                clock.write_text("0")
                 home = left_by_a_night(disk / "home", *candidates)
                 place = Place(
                     home=home, server_folder=server_folder, port=port, server=server, draw=draw, clock=clock

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -112,6 +113,17 @@ def test_the_process_of_a_run_cancelled_on_its_page_is_ended(
     assert found[0] == "CANCELLED"
     assert process.poll() is not None
     os.close(read_end)
+
+
+def test_the_budget_counts_from_the_command_and_not_from_when_its_server_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes = Wishes(profile="smoke", names=(), only_left=True, climb=False)
+    monkeypatch.setattr(night_run, "copy_source", lambda folder: tmp_path / "source")
+    monkeypatch.setattr(night_run, "command_began", datetime.now(UTC) - timedelta(seconds=40))
+    begun = night_run.begin(tmp_path, wishes, budget_seconds=600.0).book.night
+    left = (begun.deadline - datetime.now(UTC).replace(tzinfo=None)).total_seconds()
+    assert 550.0 < left <= 560.0
 
 
 def test_homes_that_share_a_server_have_keys_of_their_own_and_one_home_keeps_its(
