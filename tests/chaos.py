@@ -110,8 +110,6 @@ class Place:
 
     def fill(self, _: subprocess.Popen[str]) -> None:
         """No room is left for a while."""
-        if self.full_disks >= MOST_FULL_DISKS or not self.home.parent.is_mount():
-            return
         self.full_disks += 1
         filler, until = self.home.parent / "filler", time.monotonic() + self.draw.uniform(1.0, 15.0)
         with filler.open("wb") as file:
@@ -139,12 +137,16 @@ class Place:
             os.kill(process.pid, signal.SIGINT)
 
     def disturbances(self) -> Mapping[str, Callable[[subprocess.Popen[str]], None]]:
-        """What may happen, by name."""
+        """What may happen now, by name."""
         found = {
             "kill -9": self.kill, "Ctrl-C": self.interrupt, "store held": self.hold,
-            "server killed": self.restart_server, "disk full": self.fill,
+            "server killed": self.restart_server,
         }  # fmt: skip
-        return found | ({"clock set": self.jump} if self.clock.with_suffix(".so").exists() else {})
+        if self.full_disks < MOST_FULL_DISKS and self.home.parent.is_mount():
+            found["disk full"] = self.fill
+        if self.clock.with_suffix(".so").exists():
+            found["clock set"] = self.jump
+        return found
 
     def one_night(self) -> None:
         """A night with a disturbance now and then."""
