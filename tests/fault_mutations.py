@@ -41,6 +41,26 @@ MUTATIONS = (
         (f"{OVERNIGHT}::test_a_run_that_ended_after_its_night_was_killed_is_not_run_again",),
     ),
     Mutation(
+        "two homes on one server: each has runs of its own", "flows/night_run.py",
+        'key=f"{home_id(self.home)}/', 'key=f"',
+        (f"{STEPS}::test_homes_that_share_a_server_have_keys_of_their_own_and_one_home_keeps_its",),
+    ),
+    Mutation(
+        "worker killed: a run that outlived it is waited for", "tasks/launching.py",
+        "        if is_worked_on(Store(home), str(run.id)):", "        if False:",
+        (f"{STEPS}::test_a_run_whose_process_outlived_its_worker_is_waited_for_and_one_without_either_is_gone",),
+    ),
+    Mutation(
+        "kill: a training goes on from its checkpoint", "models/pretrain.py",
+        "log = [] if kept is None else kept.load()", "log = []",
+        ("tests/test_embedded.py",),
+    ),
+    Mutation(
+        "budget: it counts from the command", "flows/night_run.py",
+        "(due or datetime.now(UTC), command_began)", "(due or datetime.now(UTC), None)",
+        (f"{STEPS}::test_the_budget_counts_from_the_command_and_not_from_when_its_server_was_there",),
+    ),
+    Mutation(
         "kill: routes are queued before the run counts as done", "flows/night_run.py",
         "            follow(self.book, row, climb",
         '            self.book.put(replace(row, state="done"))\n            follow(self.book, row, climb',
