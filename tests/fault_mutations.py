@@ -108,7 +108,7 @@ MUTATIONS = (
     Mutation(
         "server restarted: it is waited for", "tasks/launching.py",
         "SERVER_PATIENCE_SECONDS = 120.0", "SERVER_PATIENCE_SECONDS = 0.0",
-        (f"{OVERNIGHT}::test_a_server_restarted_in_the_middle_of_a_night_is_waited_for",),
+        (f"{STEPS}::test_a_server_that_does_not_answer_for_a_while_is_waited_for",),
     ),
     Mutation(
         "worker killed: its run is executed here", "tasks/launching.py",

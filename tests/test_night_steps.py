@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.schemas.objects import State, StateType
@@ -113,6 +114,23 @@ def test_the_process_of_a_run_cancelled_on_its_page_is_ended(
     assert found[0] == "CANCELLED"
     assert process.poll() is not None
     os.close(read_end)
+
+
+def test_a_server_that_does_not_answer_for_a_while_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([httpx.ConnectError("no"), httpx.ReadTimeout("late"), None, ("COMPLETED", "")])
+
+    def state(_: Launched) -> tuple[str, str] | None:
+        found = next(told)
+        if isinstance(found, httpx.TransportError):
+            raise found
+        return found
+
+    monkeypatch.setattr(Launched, "state", state)
+    children = Children(tmp_path, tmp_path)
+    run = Launched(flow_run_id="f1", deployment="s/p", home=tmp_path, log=tmp_path, children=children)
+    assert run.wait(elapsed() + 60.0) == ("COMPLETED", "")
 
 
 def test_the_budget_counts_from_the_command_and_not_from_when_its_server_was_there(
