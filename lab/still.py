@@ -17,10 +17,11 @@ import duckdb
 import polars as pl
 
 from lab import readonly
+from lab.database import READ_CONFIG
 from lab.drawings import Drawings
 from lab.fingerprint import canonical
 from lab.handover import Handover
-from lab.store import READ_CONFIG, Store
+from lab.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import polars as pl
 
-from lab import ingest, lock, readonly, tables
+from lab import database, ingest, lock, readonly, tables
 from lab.durable import file_state
 from lab.errors import UsageError
 from lab.handover import Handover
@@ -30,7 +28,6 @@ from lab.ingest import DrainReport
 from lab.outbox import copy_synced, sync_directory
 from lab.records import Record
 from lab.shared_outbox import VARIABLE, UnreachableError
-from lab.template import CONFIG
 from lab.template import template as _template
 
 logger = logging.getLogger(__name__)
@@ -39,9 +36,6 @@ FOREIGN_PAUSES_SECONDS = (0.5, 30.0)
 """How long `record` leaves the database alone after a foreign holder, doubling from first to last."""
 ELSEWHERE = "the store of another home"
 """Stands as the holder where this home only hands in."""
-
-READ_CONFIG: dict[str, Any] = {**CONFIG, "enable_external_access": False, "lock_configuration": True}
-_CONFLICT = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 
 class StoreLockedError(TimeoutError):
@@ -279,7 +273,7 @@ class Store:
         if not self.path.exists():
             self._create()
         now = file_state(self.path)
-        with _connection(self.path) as con:
+        with database.writing(self.path) as con:
             if now != self._left_as:
                 tables.prepare(con, _template().schema, self.path)
             yield con
@@ -288,8 +282,7 @@ class Store:
     def _create(self) -> None:
         """Make the database under another name first: a kill half-way leaves no broken file."""
         new = self.path.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        with _connection(new) as con:
+        with database.making(new) as con:
             tables.prepare(con, _template().schema, new)
         os.replace(new, self.path)
         sync_directory(self.home)
@@ -356,22 +349,33 @@ class Store:
             return _template().query(sql, parameters)
         while True:
             try:
-                with lock.held(self._lock_path, shared=True), _connection(self.path, read_only=True) as con:
-                    if tables.is_current(con, _template().schema):
-                        con.begin()
-                        return readonly.query(con, sql, parameters)
-                with lock.held(self._lock_path), self._open():
-                    pass  # an older file now has this program's views and tables
+                with lock.held(self._lock_path, shared=True):
+                    was_killed = self._has_journal()
+                    if not was_killed:
+                        with database.reading(self.path) as con:
+                            if tables.is_current(con, _template().schema):
+                                con.begin()
+                                return readonly.query(con, sql, parameters)
+                with lock.held(self._lock_path):
+                    if was_killed:
+                        database.restore(self.path)
+                    else:
+                        with self._open():
+                            pass  # an older file now has this program's views and tables
             except lock.HeldError as held:
                 if not waiter.sleep(held):
                     raise StoreLockedError(self._locked_message(held.holder, waiter)) from None
+
+    def _has_journal(self) -> bool:
+        """Whether, while nobody writes, a killed writer left something that we may put back."""
+        return database.journal_of(self.path).exists() and os.access(self.home, os.W_OK)
 
     def _ask_snapshot(self, sql: str, why: str) -> Answer:
         if not self.snapshot_path.exists():
             raise UsageError(f"{why} There is no snapshot to read instead.")
         moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.snapshot_path.stat().st_mtime))
         try:
-            with _connection(self.snapshot_path, read_only=True) as con:
+            with database.reading(self.snapshot_path) as con:
                 frame = readonly.query(con, sql)
         except lock.HeldError as held:
             raise UsageError(f"{why} The snapshot is held too, by {held.holder}.") from held
@@ -382,22 +386,3 @@ class Store:
             f"{self.path} is held by {holder}, waited {waiter.elapsed():.0f} s; "
             "close that program, or let it query the snapshot."
         )
-
-
-@contextmanager
-def _connection(path: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the file for one batch or question; raises `lock.HeldError` when a foreign process holds it."""
-    try:
-        con = duckdb.connect(path, read_only=read_only, config=READ_CONFIG if read_only else CONFIG)
-    except duckdb.ConnectionException:
-        raise lock.HeldError("another connection of this very process", foreign=True) from None
-    except duckdb.Error as error:
-        conflict = _CONFLICT.search(str(error))
-        if conflict is not None:
-            program = Path(conflict["program"]).name
-            raise lock.HeldError(f"{program} (PID {conflict['pid']})", foreign=True) from None
-        raise OSError(f"cannot open {path}: {readonly.one_line(error)}") from error
-    try:
-        yield con
-    finally:
-        con.close()

@@ -51,9 +51,14 @@ MUTATIONS = (
         (f"{STEPS}::test_a_run_whose_process_outlived_its_worker_is_waited_for_and_one_without_either_is_gone",),
     ),
     Mutation(
+        "kill: what it left half-written in the database is put back", "lab/database.py",
+        "os.pwrite(file.fileno(), content[at - size : at], place)", "pass",
+        ("tests/test_database.py",),
+    ),
+    Mutation(
         "kill: a training goes on from its checkpoint", "models/pretrain.py",
         "log = [] if kept is None else kept.load()", "log = []",
-        ("tests/test_embedded.py",),
+        ("tests/test_pretrain_state.py",),
     ),
     Mutation(
         "budget: it counts from the command", "flows/night_run.py",
