@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from hypothesis import settings
 
 from models.words import BUILDERS, LIVE
 from tests.ladder_command import RUN, ladder
@@ -44,6 +45,10 @@ HOME = "a home, naïve"
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED_BYTES = 6 * 2**30
 """A whole session leaves about 0.7 GiB at a time; the processes need the rest."""
+
+
+settings.register_profile("lab", deadline=None)  # a busy machine may leave any example waiting
+settings.load_profile("lab")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -82,7 +82,7 @@ def test_the_declared_contrast_is_the_welch_test_that_r_prints() -> None:
         assert found_row == pytest.approx((estimate, df, t, p, low, high), rel=1e-9), case
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.sampled_from(LOOKS))
 def test_a_smaller_nominal_p_never_gives_a_larger_p_over_looks(one: float, two: float, look: int) -> None:
     low, high = sorted((one, two))

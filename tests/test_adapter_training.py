@@ -81,7 +81,7 @@ def test_rows_without_prompt_or_answer_are_refused() -> None:
             collate([row])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n=st.integers(1, 40), steps=st.integers(1, 9), batch=st.integers(1, 12), seed=st.integers(0, 99))
 def test_the_order_uses_every_item_before_any_again_and_longer_training_begins_alike(
     n: int, steps: int, batch: int, seed: int

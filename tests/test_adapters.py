@@ -72,7 +72,7 @@ def test_a_model_without_linear_modules_is_refused() -> None:
         adaptable(model)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(ranks=st.lists(st.integers(1, 20), min_size=MODULES, max_size=MODULES))
 def test_realised_ranks_and_parameters_are_those_of_any_plan(ranks: list[int]) -> None:
     plan = dict(zip(NAMES, ranks, strict=True))
@@ -236,7 +236,7 @@ def test_eva_refuses_a_budget_below_one_rank_a_module() -> None:
         eva_start(small_mistral(), eva_batches(), budget=100, rho=2.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 60), columns=st.integers(1, 60), seed=st.integers(0, 10**6))
 def test_the_iterated_spectral_norm_is_the_largest_singular_value(rows: int, columns: int, seed: int) -> None:
     weight = torch.from_numpy(np.random.default_rng(seed).standard_normal((rows, columns)))

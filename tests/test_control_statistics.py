@@ -172,7 +172,7 @@ def test_a_replay_with_other_values_or_texts_is_invalid() -> None:
     assert analyse(without)[-1].verdict == "INVALID"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.sampled_from("ab-"), min_size=2, max_size=4), min_size=1, max_size=12))
 def test_rates_over_all_pairs_are_those_of_a_plain_count(jobs: list[list[str]]) -> None:
     runs = []

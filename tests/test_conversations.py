@@ -104,7 +104,7 @@ def test_a_turn_is_asked_with_all_that_was_said_before_it(tmp_path: Path) -> Non
     assert turn.says == CONVERSATIONS[1].turns[2]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(place=st.integers(0, len(WORDS)), letter=st.sampled_from("xX ."))
 def test_one_other_letter_in_an_earlier_reply_makes_other_later_turns(
     tmp_path_factory: pytest.TempPathFactory, place: int, letter: str

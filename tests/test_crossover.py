@@ -50,7 +50,7 @@ def skipped(size: int, why: str = "no such model here") -> Rung:
     return Rung(model=f"m{size}", parameters=10**size, skipped=why)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.sampled_from([*VERDICTS, "skipped"]), min_size=1, max_size=6),
     st.randoms(use_true_random=False),

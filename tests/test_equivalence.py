@@ -37,7 +37,7 @@ finite = st.floats(-1, 1)
 positive = st.floats(0.01, 0.5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(finite, positive, st.floats(2, 200), positive, st.floats(0.001, 0.2))
 def test_equivalent_exactly_when_the_interval_lies_inside_the_margin(
     estimate: float, se: float, df: float, margin: float, alpha: float
@@ -48,7 +48,7 @@ def test_equivalent_exactly_when_the_interval_lies_inside_the_margin(
         assert found.equivalent == (gap > 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(finite, positive, st.floats(2, 200), positive)
 def test_swapping_the_sources_changes_only_signs(
     estimate: float, se: float, df: float, margin: float

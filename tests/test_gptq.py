@@ -87,7 +87,7 @@ def test_gptq_is_the_brain_surgeon_column_by_column(size: int, percent: float) -
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["tensor", "channel", "group"]), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_inputs_that_do_not_resemble_each_other_leave_rounding_to_nearest(
     seed: int, granularity: Any, symmetric: bool
 ) -> None:

@@ -302,7 +302,7 @@ def mutate(body: Any, data: st.DataObject) -> None:
         return
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), format_=st.sampled_from(["v1", "v2", "injection", "flat"]))
 def test_a_file_changed_anywhere_is_read_or_refused(
     data: st.DataObject, format_: str, tmp_path: Path
@@ -319,7 +319,7 @@ def test_a_file_changed_anywhere_is_read_or_refused(
         assert len(importing.units(part, measured, stored=not file.is_whole)) <= len(part.texts)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), format_=st.sampled_from(["v1", "v2", "injection", "flat"]))
 def test_what_is_read_can_be_analysed(data: st.DataObject, format_: str, tmp_path: Path) -> None:
     body = tiny(format_)
@@ -334,7 +334,7 @@ def test_what_is_read_can_be_analysed(data: st.DataObject, format_: str, tmp_pat
         assert len(verdicts) == (5 if len(part.arms) > 1 else 0)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), format_=st.sampled_from(["v1", "v2", "injection", "flat"]), junk=st.binary(max_size=6))
 def test_bytes_changed_anywhere_are_read_or_refused(
     data: st.DataObject, format_: str, junk: bytes, tmp_path: Path

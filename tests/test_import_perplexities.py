@@ -357,7 +357,7 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.dictionaries(
         st.sampled_from([*CLAIM, "xx", "\ud800", ""]), st.tuples(VALUES, VALUES), min_size=2, max_size=12
@@ -378,7 +378,7 @@ def test_any_file_is_refused_or_gives_finite_rows(values: dict[str, tuple[Any, A
     assert "nothing was imported" in said
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(after=st.lists(st.floats(1.0, 1e100), min_size=10, max_size=10))
 def test_any_perplexities_in_range_can_be_analysed(after: list[float], tmp_path: Path) -> None:
     body = {code: pair(BEFORE[code], after[i]) for i, code in enumerate(BEFORE)}

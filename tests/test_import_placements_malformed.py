@@ -116,7 +116,7 @@ NAMES = ["per_layer", "per_layer_shuffled", "shuffled_within", "shuffled_within 
          "shuffled_full", "uniform_equal", "eva", "\ud800", ""]  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), seeds=st.integers(1, 4), sound=st.booleans())
 def test_any_file_is_refused_or_gives_finite_rows(
     data: st.DataObject, seeds: int, sound: bool, tmp_path: Path

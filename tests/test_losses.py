@@ -93,7 +93,7 @@ def test_bits_equal_a_loop_over_the_models_own_logits_one_token_at_a_time(family
     np.testing.assert_allclose(found.bits, expected, rtol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 17))
 def test_windows_score_each_token_once_after_what_came_before_it(lengths: list[int], block_size: int) -> None:
     texts = tuple("".join(chr(97 + (7 * i + n) % 26) for i in range(n)) for n in lengths)

@@ -56,7 +56,7 @@ def results(x: list[float], y: list[float], se: list[float]) -> list[MetaResult]
     return [random_effects(y, se, safeguard=True), meta_regression(x, y, se, safeguard=True)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ESTIMATES)
 def test_changed_signs_change_the_sign_of_the_answer_and_nothing_else(y: list[float]) -> None:
     x, y, se = draw(y)
@@ -66,7 +66,7 @@ def test_changed_signs_change_the_sign_of_the_answer_and_nothing_else(y: list[fl
         assert flipped.p == pytest.approx(plain.p, abs=1e-8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ESTIMATES, st.floats(0.01, 100))
 def test_another_unit_scales_the_answer(y: list[float], unit: float) -> None:
     x, y, se = draw(y)

@@ -46,7 +46,7 @@ def _little_to_collect() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_little_to_collect")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_adjusted_values_are_those_of_statsmodels(p: list[float]) -> None:
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist(), rel=1e-9, abs=1e-300)
@@ -55,7 +55,7 @@ def test_adjusted_values_are_those_of_statsmodels(p: list[float]) -> None:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_adjusting_keeps_the_order_and_never_lowers_a_p_value(p: list[float], random: object) -> None:
     shuffled = sorted(range(len(p)), key=lambda _: random.random())  # type: ignore[attr-defined]

@@ -81,7 +81,7 @@ def test_logits_and_gradients_are_those_of_transformers_gpt2_with_the_same_weigh
         )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(layers=st.integers(1, 3), heads=st.integers(1, 3), width=st.integers(1, 4), block=st.integers(1, 9))
 def test_the_number_of_weights_is_that_of_the_formula(
     layers: int, heads: int, width: int, block: int

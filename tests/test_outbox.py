@@ -43,7 +43,7 @@ def test_a_directory_that_does_not_exist_has_nothing_waiting(tmp_path: Path) -> 
     assert Outbox(tmp_path / "none").sweep() == 0
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(data=st.data())
 def test_any_changed_or_missing_byte_is_noticed(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -87,7 +87,7 @@ def assert_same(one: QuantizedTensor, other: QuantizedTensor) -> None:
 
 
 @given(st.integers(1, 40), st.integers(0, 300), st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_numbers_come_back_from_their_bits(width: int, count: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.randint(0, 2**width, (count,), generator=generator)
@@ -108,13 +108,13 @@ def test_two_four_bit_codes_share_a_byte() -> None:
 
 
 @given(stored())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_parameter_comes_back_bit_for_bit(tensor: QuantizedTensor) -> None:
     assert_same(unpacked(packed(tensor)), tensor)
 
 
 @given(stored())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_size_that_is_said_is_the_size_that_is_packed(tensor: QuantizedTensor) -> None:
     form = packed(tensor)
     assert payload_bytes(tensor) == form.payload_bytes == sum(part.nbytes for part in form.tensors.values())

@@ -86,7 +86,7 @@ PERCENTS = st.floats(0.5, 60.0)
 
 
 @given(st.integers(0, 2**32 - 1), PERCENTS, st.sampled_from(["weight", "channel"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_selector_keeps_the_same_count_and_costs_the_same_bytes(
     seed: int, percent: float, structure: Any
 ) -> None:
@@ -145,7 +145,7 @@ def test_a_random_mask_is_its_seeds_and_its_parameters() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["weight", "channel"]), st.sampled_from([2, 4, 16]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_kept_weights_come_back_unchanged_and_have_no_say_in_the_others(
     seed: int, structure: Any, bits: int
 ) -> None:

@@ -286,7 +286,7 @@ def test_the_checksum_sees_one_bit() -> None:
 
 
 @given(st.sampled_from(BITS), GRANULARITIES, st.booleans(), st.sampled_from(["absmax", "mse"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_the_model_computes_with_is_what_the_codes_stand_for(
     bits: int, granularity: str, symmetric: bool, rule: str
 ) -> None:

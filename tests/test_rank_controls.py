@@ -134,7 +134,7 @@ def test_a_full_shuffle_is_repaired_to_the_cost_on_mistral(plan: str) -> None:
 SEEDS = st.integers(0, 10_000)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, SEEDS)
 def test_every_control_keeps_what_it_promises(plan_seed: int, seed: int) -> None:
     ranks = drawn(SMALL, plan_seed, (1, 2, 4, 8, 16))
@@ -247,7 +247,7 @@ def test_a_projection_of_unequal_shapes_is_permuted_within_each_shape_and_says_s
         assert plan.notes == ("up: modules of unequal shapes, permuted within each shape",)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS)
 def test_the_inverse_reverses_each_order_and_twice_restores_distinct_ranks(seed: int) -> None:
     ranks = drawn(SMALL, seed)

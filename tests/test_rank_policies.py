@@ -153,7 +153,7 @@ def test_ranks_round_up_to_the_allowed_ones_and_stop_at_the_probe() -> None:
     assert next_allowed(4.0 * (1.0 + 1e-12), 64) == 4
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.sampled_from(FOLLOWS_BUDGET), st.floats(0.05, 0.95), st.integers(0, 2))
 def test_a_budget_is_met_within_half_a_step_of_one_module(
     seed: int, policy: str, share: float, empty: int
@@ -173,7 +173,7 @@ def test_a_budget_is_met_within_half_a_step_of_one_module(
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.sampled_from(FOLLOWS_BUDGET))
 def test_a_policy_given_its_own_cost_as_budget_gives_its_own_plan(seed: int, policy: str) -> None:
     audits = adapter(seed, empty=1)
@@ -189,7 +189,7 @@ WISHES = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.sampled_from(sorted(WISHES)), st.floats(0.05, 0.95))
 def test_a_budget_keeps_the_order_of_wishes_among_modules_of_one_size(
     seed: int, policy: str, share: float
@@ -213,7 +213,7 @@ def test_equal_wishes_are_served_by_gain_and_not_by_name() -> None:
     assert [energy_90(audits, budget=b).parameters for b in (139, 140, 141)] == [120, 120, 160]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(SEEDS, st.sampled_from(sorted(POLICIES)), st.sampled_from([None, 12_000]), st.randoms())
 def test_the_order_of_modules_and_a_common_scale_change_no_plan(
     seed: int, policy: str, budget: int | None, random: object
@@ -277,7 +277,7 @@ def test_uniform_plans_of_quantiles_keep_their_cost_and_say_how_far_the_budget_i
         assert plan.notes[-1].startswith(f"rank {rank} for every module: quantile {share}")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50)), min_size=1, max_size=5), st.integers(1, 4000)
 )

@@ -189,7 +189,7 @@ def test_published_and_smoke_regimes_lie_in_their_runs() -> None:
     assert Counter(one.end - one.start for one in SMOKE.occurrences()) == {20: 4}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kinds=st.integers(1, 5),
     occurrences=st.integers(1, 4),

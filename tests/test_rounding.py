@@ -109,7 +109,7 @@ def test_asymmetric_groups_equal_torchao_bit_for_bit(bits: int, kind: str) -> No
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 3, 4, 8]), st.sampled_from([8, 16, 48]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_groups_of_any_size_of_number_equal_torchao(seed: int, bits: int, size: int) -> None:
     ao = pytest.importorskip("torchao.quantization", reason="torchao is the witness")
     from torchao.quantization.quant_primitives import MappingType
@@ -193,7 +193,7 @@ def squared_error(weight: Tensor, **spec: Any) -> float:
 
 
 @given(SEEDS, GRANULARITIES, st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_more_bits_err_less(seed: int, granularity: str, symmetric: bool) -> None:
     spec = {"granularity": granularity, "group_size": 32, "symmetric": symmetric}
     two, three, four, eight = (squared_error(random_matrix(seed), bits=bits, **spec) for bits in (2, 3, 4, 8))
@@ -201,7 +201,7 @@ def test_more_bits_err_less(seed: int, granularity: str, symmetric: bool) -> Non
 
 
 @given(SEEDS, GRANULARITIES, st.booleans(), st.integers(-12, 12), st.sampled_from(["absmax", "mse", "nf4"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_weights_times_a_power_of_two_round_to_the_same_times_it(
     seed: int, granularity: str, symmetric: bool, power: int, rule: str
 ) -> None:
@@ -212,14 +212,14 @@ def test_weights_times_a_power_of_two_round_to_the_same_times_it(
 
 
 @given(SEEDS, st.sampled_from([2, 3, 4, 8]), st.sampled_from(["absmax", "mse"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_symmetric_rounding_of_minus_w_is_minus_that_of_w(seed: int, bits: int, rule: str) -> None:
     spec = {"bits": bits, "symmetric": True, "group_size": 48, "scale_rule": rule}
     assert torch.equal(rounded(-random_matrix(seed), **spec), -rounded(random_matrix(seed), **spec))
 
 
 @given(SEEDS, st.sampled_from([2, 3, 4, 8]), GRANULARITIES, st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rounding_what_is_rounded_changes_no_code(
     seed: int, bits: int, granularity: str, symmetric: bool
 ) -> None:
@@ -232,7 +232,7 @@ def test_rounding_what_is_rounded_changes_no_code(
 
 
 @given(SEEDS, st.sampled_from([2, 3, 4]), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_least_squares_range_errs_no_more_than_the_full_range_in_any_group(
     seed: int, bits: int, symmetric: bool
 ) -> None:
@@ -249,7 +249,7 @@ def test_the_least_squares_range_errs_no_more_than_the_full_range_in_any_group(
 
 
 @given(SEEDS, GRANULARITIES, st.sampled_from([16, 32]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_weight_moves_more_than_the_half_step_and_the_rounding_of_the_range(
     seed: int, granularity: str, scale_bits: int
 ) -> None:
@@ -262,7 +262,7 @@ def test_no_weight_moves_more_than_the_half_step_and_the_rounding_of_the_range(
 
 
 @given(SEEDS, GRANULARITIES, st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_weight_of_zero_stays_zero(seed: int, granularity: str, symmetric: bool) -> None:
     weight = random_matrix(seed)
     zeros = torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed)) < 0.3

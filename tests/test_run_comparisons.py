@@ -276,7 +276,7 @@ def test_equal_runs_are_called_different_and_runs_at_the_margin_equivalent_at_mo
     assert abs(equal / trials - 0.05) < 4.0 * spread
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-999, 999), min_size=2, max_size=6), st.floats(0.01, 0.5))
 def test_an_equivalent_difference_has_its_interval_inside_the_margin(d: list[int], margin: float) -> None:
     values: Values = {"a": {k: v / 999.0 for k, v in enumerate(d)}, "b": dict.fromkeys(range(len(d)), 0.0)}

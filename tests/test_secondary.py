@@ -178,7 +178,7 @@ def test_an_effect_through_length_alone_vanishes_when_length_is_taken_out() -> N
     assert slope.estimate == pytest.approx(0.2, abs=0.03)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-3, 3), st.integers(0, 1000))
 def test_adjusting_does_not_depend_on_what_the_covariate_was_worth(slope: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -276,7 +276,7 @@ def test_missing_texts_that_depend_on_the_arm_are_found_by_reason() -> None:
     assert [row.reason for row in none] == ["no text is missing"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from("abcdefghijklmnop"), min_size=10, max_size=30), st.booleans())
 def test_no_text_lies_outside_the_declared_ranges(words: list[str], distinct: bool) -> None:
     text = " ".join(f"{word}{i}" if distinct else word for i, word in enumerate(words))

@@ -83,7 +83,7 @@ def test_equal_scores_keep_file_order_and_better_ones_come_first() -> None:
     assert ranking(np.zeros(500)).tolist() == list(range(500))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.sampled_from(["river", "money", "old", "loan", "weir", "reed"]), min_size=1, max_size=8),
     st.randoms(),
@@ -99,7 +99,7 @@ def test_the_order_of_a_text_s_words_changes_no_score(words: list[str], rng: ran
         assert ranking(score(made)).tolist() == [0, 1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(["river", "money", "old", "loan", "weir", "reed"]), min_size=1, max_size=8))
 def test_a_text_is_most_like_itself(words: list[str]) -> None:
     asked = text(" ".join([*words, "bank"]))

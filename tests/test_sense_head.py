@@ -82,7 +82,7 @@ def test_the_head_is_its_formula(penalty: float) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("pooling", POOLINGS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31), more=st.integers(1, 4), scale=st.sampled_from([0.0, 1.0, 1e4]))
 def test_padding_gets_no_weight_and_changes_nothing(
     phase: Phase, pooling: Pooling, seed: int, more: int, scale: float
@@ -176,7 +176,7 @@ def test_a_rotation_is_multiplication_by_a_complex_number_of_length_1() -> None:
     np.testing.assert_allclose(found.numpy(), np.concatenate([by_numpy.real, by_numpy.imag], -1), atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31), angles=st.lists(st.floats(-50, 50), min_size=4, max_size=4))
 def test_no_rotation_changes_the_magnitude_and_turning_back_restores_the_states(
     seed: int, angles: list[float]
@@ -187,7 +187,7 @@ def test_no_rotation_changes_the_magnitude_and_turning_back_restores_the_states(
     torch.testing.assert_close(turned(found, -theta), states)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31), angle=st.floats(0.1, 2 * math.pi - 0.1))
 def test_real_and_imaginary_parts_do_change_with_the_angle(seed: int, angle: float) -> None:
     states = texts(seed)[0].double()

@@ -134,7 +134,7 @@ PLANS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(PLANS, st.integers(1, 3), st.randoms(use_true_random=False))
 def test_what_is_kept_keeps_every_promise_and_what_is_not_is_counted(
     plans: list[tuple[str, str, str, int]], most: int, order: random.Random

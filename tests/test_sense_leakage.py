@@ -37,7 +37,7 @@ SENTENCES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(SENTENCES, SENTENCES, st.sampled_from([0.5, 0.8, 1.0]))
 def test_all_pairs_are_found_that_comparing_every_pair_finds(
     first: list[str], second: list[str], threshold: float

@@ -60,7 +60,7 @@ def by_hand(given: Batch, loss: str, temperature: float = 0.1) -> float:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31), n=st.integers(1, 7), more=st.integers(0, 9), senses=st.integers(1, 5))
 def test_a_loss_equals_a_plain_loop(loss: Loss, seed: int, n: int, more: int, senses: int) -> None:
     given = batch(seed, n, more, senses)
@@ -71,7 +71,7 @@ def test_a_loss_equals_a_plain_loop(loss: Loss, seed: int, n: int, more: int, se
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), order=st.permutations(range(6)), rest=st.permutations(range(8)))
 def test_the_order_of_bundles_and_of_negatives_changes_nothing(
     loss: Loss, seed: int, order: Sequence[int], rest: Sequence[int]
@@ -83,7 +83,7 @@ def test_the_order_of_bundles_and_of_negatives_changes_nothing(
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), share=st.floats(0.05, 0.9))
 def test_a_positive_nearer_to_its_anchor_lowers_the_loss(loss: Loss, seed: int, share: float) -> None:
     a, c, own, theirs = batch(seed, 1, 6, 1, missing=0.0)

@@ -290,7 +290,7 @@ def test_files_are_held_against_the_items_of_the_world_where_those_are_used(tmp_
         refuse_leaks(source)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0, 1), st.integers(0, 5))
 def test_any_share_plants_that_many_faults(share: float, seed: int) -> None:
     clean = training(SMALL, CONDITIONS["A"], seed)

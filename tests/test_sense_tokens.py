@@ -99,7 +99,7 @@ def test_lemmas_look_alike_whatever_they_are(lookup: Lookup) -> None:
     assert np.array_equal(plain[0], plain[1]) == (lookup == "learned")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(word=st.text("abcdeé1", min_size=1, max_size=12), buckets=st.integers(2, 500))
 def test_hashed_numbers_are_those_of_a_plain_loop_over_n_grams(word: str, buckets: int) -> None:
     known = vocabulary([], "hashed", buckets=buckets)

@@ -131,7 +131,7 @@ def test_an_audit_agrees_with_r(case: str) -> None:
     assert found.sdi_frobenius == pytest.approx(math.log10(found.frobenius / 4.0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SPECTRA, st.floats(1e-150, 1e150))
 def test_ranks_do_not_depend_on_scale_and_lie_between_one_and_all(sigma: list[float], scale: float) -> None:
     scaled = [value * scale for value in sigma]
@@ -148,7 +148,7 @@ def test_ranks_do_not_depend_on_scale_and_lie_between_one_and_all(sigma: list[fl
     )  # sum sigma^2 / sigma_1^2 <= sum sigma / sigma_1 <= exp(entropy)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SPECTRA, st.floats(0.01, 1.0), st.floats(0.01, 1.0))
 def test_energy_ranks_grow_with_the_share_and_hold_it(sigma: list[float], one: float, other: float) -> None:
     low, high = sorted((one, other))
@@ -294,7 +294,7 @@ def test_spearman_agrees_with_r_and_is_none_where_it_is_undefined() -> None:
         assert row.reason == "3 modules, and one seed's values do not differ"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=2, max_size=20))
 def test_spearman_sees_only_order(pairs: list[tuple[int, int]]) -> None:
     x, y = [float(one) for one, _ in pairs], [float(other) for _, other in pairs]

@@ -207,7 +207,7 @@ def test_any_valid_record_comes_back_as_it_went_in(kind: type[Record]) -> None:
     with tempfile.TemporaryDirectory() as home:
         lab = Store(Path(home))
 
-        @settings(max_examples=6, deadline=None, derandomize=True)
+        @settings(max_examples=6, derandomize=True)
         @given(rows=st.lists(rows_of(kind), min_size=1, max_size=4))
         def check(rows: list[Record]) -> None:
             lab.record(rows)

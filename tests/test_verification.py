@@ -103,7 +103,7 @@ CONTEXTS = st.lists(
 ).filter(lambda rows: len({row[2] for row in rows}) == 2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CONTEXTS)
 def test_no_pair_of_observed_values_is_better_and_of_equal_ones_the_highest_is_taken(
     rows: list[tuple[int, int, bool]],
@@ -127,7 +127,7 @@ def test_no_pair_of_observed_values_is_better_and_of_equal_ones_the_highest_is_t
         assert found.youden == best[0] / (int(right.sum()) * int((~right).sum()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CONTEXTS)
 def test_swapping_the_classes_mirrors_the_area_and_a_monotone_scale_changes_nothing(
     rows: list[tuple[int, int, bool]],

@@ -51,7 +51,7 @@ def evaluated(answer: str) -> int:
     return value
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(wordings, splits, seeds)
 def test_every_line_is_true_and_every_number_is_in_range(wording: Wording, split: Split, seed: int) -> None:
     for item in problems(wording, split, 20, seed=seed):
@@ -60,7 +60,7 @@ def test_every_line_is_true_and_every_number_is_in_range(wording: Wording, split
         assert all(is_correct(completion(item.answer), item.gold, rule) for rule in ("strict", "numeric"))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(wordings, splits, seeds)
 def test_the_question_names_the_numbers_of_its_answer_in_order(
     wording: Wording, split: Split, seed: int
@@ -134,7 +134,7 @@ def test_every_verb_says_one_thing_and_half_of_them_the_contrary_downstream() ->
     assert sum(base[verb] != downstream[verb] for verb in shared) == 24
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(wordings, splits, seeds)
 def test_tokens_give_a_problem_back_without_bytes_and_with_one_token_a_number(
     wording: Wording, split: Split, seed: int
