@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks.table import promised
 from lab.store import Store
+from tasks.reporting import WRITES
 
 STUDIES = ("nanodesmo", "direct_injection")
 NOT_STEPS = ("record", "gate", "decide")
@@ -107,7 +108,8 @@ def tasks_since(home: Path, began: float) -> list[tuple[str, float, float]]:
             "SELECT task.name, task.start_time, task.end_time FROM task_run AS task "
             "JOIN flow_run AS run ON run.id = task.flow_run_id JOIN flow ON flow.id = run.flow_id "
             "WHERE task.start_time IS NOT NULL AND task.end_time IS NOT NULL "
-            "AND task.state_name <> 'Cached' AND (flow.name <> 'overnight' OR task.name = 'write the report')"
+            "AND task.state_name <> 'Cached' AND (flow.name <> 'overnight' OR task.name = ?)",
+            (WRITES,),
         ).fetchall()
     found = [(str(name), seconds(first), seconds(last)) for name, first, last in rows]
     return [one for one in found if one[1] >= began]

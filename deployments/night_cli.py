@@ -59,7 +59,8 @@ def run_night(
 
 def show(told: Mapping[str, Any], home: Path) -> None:
     """The queue, line by line, and where the report is."""
-    terminal.say(f"\nNight {told['night_id']}: {told['summary']}.")
+    print()
+    terminal.say(f"Night {told['night_id']}: {told['summary']}.")
     for row in told["queue"]:
         took = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
         changed = "".join(f" · {name} {value}" for name, value in json.loads(row["settings"]).items())

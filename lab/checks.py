@@ -110,7 +110,7 @@ def _files(store: Store, home: Path, plan: str) -> Iterator[Check]:
     whole = 0
     for row in rows:
         place = Path(os.path.normpath(home / str(row["path"])))  # a row may come from another machine
-        found = _sha256(place) if place.is_relative_to(home) and place.is_file() else None
+        found = _sha256(place) if place.is_relative_to(os.path.normpath(home)) and place.is_file() else None
         if found == row["sha256"]:
             whole += 1
         else:

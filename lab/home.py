@@ -39,12 +39,15 @@ def home_id(home: Path) -> str:
 
     Raises
     ------
+    UsageError
+        The file that holds them is damaged: with others, what is at work now could be launched again.
     OSError
         The home cannot be written.
     """
     path = home / HOME_ID
-    found = path.read_bytes() if path.exists() else b""
+    if not path.exists():
+        write_durably(path, secrets.token_hex(8).encode())
+    found = path.read_bytes()
     if re.fullmatch(rb"[0-9a-f]{16}", found) is None:
-        found = secrets.token_hex(8).encode()
-        write_durably(path, found)
+        raise UsageError(f"{path} is damaged; delete it when no night of this home is at work")
     return found.decode()

@@ -81,10 +81,7 @@ def nats(value: object) -> str:
     return signed(value, 4)
 
 
-FROZEN_BY_ARM = (
-    "Frozen test by arm: effect in nats, the mean of rotated injections, what is beyond them; the effect in "
-    "SD of a batch; seeds above .3; seeds that would settle it"
-)
+BY_ARM = "Frozen test by arm: nats, SD of a batch, how many seeds are above .3 and would settle it"
 
 
 def frozen(asked: Callable[[str], Asked], scope: str) -> str:
@@ -111,7 +108,7 @@ def frozen(asked: Callable[[str], Asked], scope: str) -> str:
     ]
     return (
         f"<p>{_leverage(of)}{nano_parts.look(asked)}</p>{nano_parts.drawn(asked, name)}"
-        + table([_arm(of, arm) for arm in dict.fromkeys(arms)], columns, caption=FROZEN_BY_ARM)
+        + table([_arm(of, arm) for arm in dict.fromkeys(arms)], columns, caption=BY_ARM)
         + "<p class=note>Axes: whether single dimensions of the state are special, by rotating the state "
         f"instead. An earlier version of the study called an effect above {PUBLISHED_NATS} a success.</p>"
         + _seeds(found.rows)

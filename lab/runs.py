@@ -34,10 +34,17 @@ def reconcile(store: Store) -> list[str]:
     return [row["run_id"] for row in lost]
 
 
-def is_worked_on(store: Store, flow_run_id: str) -> bool:
-    """Whether the process of a run of the store, known by its Prefect run, still lives."""
+def is_worked_on(store: Store, flow_run_id: str, *, wait_seconds: float = 600.0) -> bool:
+    """Whether the process of a run of the store, known by its Prefect run, still lives.
+
+    Raises
+    ------
+    StoreLockedError
+        Another program holds the store for longer.
+    """
     sql = "SELECT process FROM run WHERE flow_run_id = $id AND state = 'running'"
-    return any(is_alive(str(name)) for name in store.read(sql, {"id": flow_run_id})["process"])
+    found = store.read(sql, {"id": flow_run_id}, wait_seconds=wait_seconds)
+    return any(is_alive(str(name)) for name in found["process"])
 
 
 def at_work(store: Store) -> list[str]:

@@ -46,7 +46,7 @@ class Study:
     next_flows: tuple[str, ...]
     """Flows its routes may name, built or not."""
     expected_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Profile -> wall time from cold on two cores, measured, where somebody has; nights learn better."""
+    """Profile -> wall time from cold on two cores: measured where it was run, else reckoned from `smoke`."""
     parts: Callable[[Any], list[Mapping[str, Any]]] | None = None
     """Settings -> changed fields of each part that a night runs before the whole, in order."""
     only: Callable[[Any, str, str | None], Mapping[str, Any]] | None = None

@@ -84,7 +84,7 @@ class Training:
 
 def hash_of(spec: Any, *streams: torch.Tensor) -> str:
     """Of a schedule, a dataclass, and the tokens it is trained and scored on."""
-    found = hashlib.sha256(json.dumps(dataclasses.asdict(spec), sort_keys=True, default=str).encode())
+    found = hashlib.sha256(json.dumps(dataclasses.asdict(spec), sort_keys=True).encode())
     for stream in streams:
         found.update(stream.numpy().tobytes())
     return found.hexdigest()

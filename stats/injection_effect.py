@@ -24,7 +24,7 @@ from stats.layout import Undefined
 from stats.metric_tests import FamilyPlan, answer_metric, contrast_rows, label_rows, omnibus_row
 from stats.multiplicity import correct_rows
 from stats.power import Components, Size, samples_to_settle
-from stats.rows import FloatArray, TestRow
+from stats.rows import FloatArray, TestRow, by_reason
 from stats.seed_effect import Design, analyse_seed_effect
 from stats.sequential import look_levels
 
@@ -222,7 +222,7 @@ def _verdict_row(decided: Sequence[TestRow], needed: Sequence[int | None]) -> Te
     best = min(decided, key=lambda row: (row.verdict != "DETECTED", row.p_adjusted))
     known = [count for count in needed if count is not None]
     verdict = "DETECTED" if detected else "INCONCLUSIVE" if open_rows else "EQUIVALENT"
-    stuck = _by_reason([(row.contrast, row.reason) for row in open_rows if row.reason])
+    stuck = by_reason([(row.contrast, row.reason) for row in open_rows if row.reason])
     return replace(
         end,
         contrast=best.contrast,
@@ -238,19 +238,6 @@ def _verdict_row(decided: Sequence[TestRow], needed: Sequence[int | None]) -> Te
         verdict=verdict,
         reason=stuck if verdict == "INCONCLUSIVE" and stuck else None,
     )
-
-
-def _by_reason(told: Sequence[tuple[str, str]]) -> str:
-    """Each reason once, then whom it concerns; what follows a semicolon is each one's own.
-
-    >>> _by_reason([("select", "prompts differ; 213 would do"), ("gumbel", "prompts differ; 90 would do")])
-    'prompts differ: select (213 would do), gumbel (90 would do)'
-    """
-    found: dict[str, list[str]] = {}
-    for name, reason in told:
-        shared, _, own = reason.partition("; ")
-        found.setdefault(shared, []).append(f"{name} ({own})" if own else name)
-    return "; ".join(f"{shared}: {', '.join(names)}" for shared, names in found.items())
 
 
 def _plan(family: str, metrics: tuple[str, ...], design: Design, alpha: float) -> FamilyPlan:

@@ -7,6 +7,7 @@ that could not be computed keeps its row with `reason` set and every number `Non
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -94,3 +95,16 @@ class TestRow:
             raise ValueError(
                 f"{self.family}/{self.hypothesis}/{self.metric} has neither a number nor a reason"
             )
+
+
+def by_reason(told: Sequence[tuple[str, str]]) -> str:
+    """Each reason once, then whom it concerns; what follows a semicolon is each one's own.
+
+    >>> by_reason([("select", "prompts differ; 213 would do"), ("gumbel", "prompts differ; 90 would do")])
+    'prompts differ: select (213 would do), gumbel (90 would do)'
+    """
+    found: dict[str, list[str]] = {}
+    for name, reason in told:
+        shared, _, own = reason.partition("; ")
+        found.setdefault(shared, []).append(f"{name} ({own})" if own else name)
+    return "; ".join(f"{shared}: {', '.join(names)}" for shared, names in found.items())

@@ -29,7 +29,7 @@ from prefect.states import Cancelled, Cancelling, Crashed
 from lab.clock import elapsed
 from lab.errors import UsageError
 from lab.runs import is_worked_on
-from lab.store import Store
+from lab.store import Store, StoreLockedError
 from tasks.night_children import Child, Children
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,12 @@ class Launched:
         if elapsed() - self.last_looked < LOOK_EVERY_SECONDS:
             return False
         self.last_looked = elapsed()
-        return not served(self.deployment) and not is_worked_on(Store(self.home), self.flow_run_id)
+        if served(self.deployment):
+            return False
+        try:
+            return not is_worked_on(Store(self.home), self.flow_run_id, wait_seconds=1.0)
+        except StoreLockedError:  # asked again half a minute later; the deadline comes first
+            return False
 
     def execute(self) -> None:
         """Run it here."""

@@ -10,8 +10,11 @@ from prefect.cache_policies import NO_CACHE
 from lab.report import write_report
 from lab.store import Store
 
+WRITES = "write the report"
+"""Name of its run, by which `benchmarks.night` counts it."""
 
-@task(name="report", task_run_name="write the report", cache_policy=NO_CACHE)
+
+@task(name="report", task_run_name=WRITES, cache_policy=NO_CACHE)
 def write(home: str) -> str:
     """Write `report.html` of a home from its store; returns its path."""
     return str(write_report(Store(Path(home)), Path(home) / "report.html"))

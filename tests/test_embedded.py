@@ -32,7 +32,6 @@ from models.embedded import (
 from models.english import Corpus, pydoc_english, split_topics
 from models.kept import MANIFEST
 from models.pretrain import stream_nats, token_stream, train_tokenizer
-from models.pretrain_state import STATE, place_of
 from models.trigram import fit_trigram, probability, total_nats
 
 Tell = Callable[[str, object], None]
@@ -247,56 +246,6 @@ def test_the_same_spec_gives_the_same_weights_and_another_seed_gives_others(
     assert tuple(seen) == again.log
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == 2
-
-
-class StoppedError(Exception):
-    """Somebody ended the training."""
-
-
-@pytest.mark.parametrize(
-    ("points", "damage", "from_step"),
-    [(2, False, 10), (3, False, 20), (1, False, 0), (3, True, 0)],
-    ids=["at the first point", "at the second", "before any", "with its checkpoint damaged"],
-)
-def test_a_stopped_training_goes_on_from_its_last_point_and_ends_in_the_same_bits(
-    points: int, damage: bool, from_step: int, tiny: TrainedModel, corpus: Corpus, tmp_path: Path
-) -> None:
-    target, seen = tmp_path / "model", list[TrainPoint]()
-
-    def stop(point: TrainPoint) -> None:
-        seen.append(point)
-        if len(seen) == points:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        train(TINY, target, corpus=corpus, report=stop)
-    assert load_trained(target) is None
-    if damage:
-        state = place_of(target) / STATE
-        state.write_bytes(state.read_bytes()[:-1])
-    again: list[TrainPoint] = []
-    model = train(TINY, target, corpus=corpus, report=again.append)
-    assert again[0].iteration == from_step
-    assert model.digest == tiny.digest
-    timeless = [dataclasses.replace(point, seconds=0.0) for point in model.log]
-    assert timeless == [dataclasses.replace(point, seconds=0.0) for point in tiny.log]
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_a_checkpoint_of_another_schedule_is_not_taken_up(
-    tiny: TrainedModel, corpus: Corpus, tmp_path: Path
-) -> None:
-    seen: list[TrainPoint] = []
-
-    def stop(point: TrainPoint) -> None:
-        seen.append(point)
-        if len(seen) == 3:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        train(dataclasses.replace(TINY, seed=1), tmp_path / "model", corpus=corpus, report=stop)
-    assert place_of(tmp_path / "model").exists()
-    assert train(TINY, tmp_path / "model", corpus=corpus).digest == tiny.digest
 
 
 def test_transformers_loads_it_and_every_special_id_is_the_end_of_text(tiny: TrainedModel) -> None:

@@ -22,6 +22,7 @@ from flows import night_run
 from flows.night_run import Night, Wishes
 from lab.clock import elapsed
 from lab.errors import UsageError
+from lab.home import HOME_ID, home_id
 from lab.lock import held
 from lab.machine import git_state, is_alive, this_process
 from lab.night_book import CANCELLED, NIGHT_LOCK, NightBook
@@ -165,6 +166,9 @@ def test_homes_that_share_a_server_have_keys_of_their_own_and_one_home_keeps_its
     first, second, again = keys
     assert first == again
     assert first != second
+    (tmp_path / "a" / HOME_ID).write_text("damaged")
+    with pytest.raises(UsageError, match="home-id is damaged; delete it"):
+        home_id(tmp_path / "a")
 
 
 @pytest.mark.parametrize(("climb", "state"), [(True, "queued"), (False, "proposed")])
@@ -251,6 +255,9 @@ def test_a_run_whose_process_outlived_its_worker_is_waited_for_and_one_without_e
     host, pid, start = this_process().rsplit(":", 2)
     Store(tmp_path).record([replace(mine, process=f"{host}:{pid}:1{start}")])  # its number is used again
     assert found.state() is None  # it looks every half a minute
+    found.last_looked = -1e9
+    with held(tmp_path / "lab.lock"):
+        assert found.state() is None  # nobody can say while another program has the store
     found.last_looked = -1e9
     assert found.state() == ("CRASHED", launching.GONE)
     with launching.client() as api:

@@ -72,6 +72,24 @@ def test_a_file_that_is_gone_or_changed_is_named(home: Path) -> None:
     assert failed(home)["files"] == "0 of 1 have their SHA-256"
 
 
+@pytest.mark.parametrize("path", ["../outside", "/etc/hostname", "folder"])
+def test_a_row_that_names_a_place_outside_or_no_file_is_not_followed(home: Path, path: str) -> None:
+    (home / "folder").mkdir()
+    (home.parent / "outside").write_bytes(b"x")
+    row = ArtifactRow(
+        step_id="made", path=path, kind="checkpoint", sha256=hashlib.sha256(b"x").hexdigest(), bytes=1
+    )
+    Store(home).record([row])
+    assert failed(home)["file"] == f"{path} is missing; run the study again"
+
+
+def test_a_home_that_is_named_by_a_detour_has_its_files(home: Path) -> None:
+    detour = home / "folder" / ".."
+    (home / "folder").mkdir()
+    checks = study_checks(Store(home), detour, STUDY)
+    assert [check.said for check in checks if check.name == "files"] == ["1 of 1 have their SHA-256"]
+
+
 def test_a_run_that_did_not_end_is_not_well(home: Path) -> None:
     row = RunRow(**Store(home).read("SELECT * FROM run LIMIT 1").row(0, named=True))
     Store(home).record([replace(row, state="failed", note="OSError: disk full")])
