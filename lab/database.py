@@ -66,9 +66,7 @@ def writing(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with path.open("rb") as file, _connected(path, read_only=False) as con:
         _keep(path, file, con)
         yield con
-    if not Path(
-        f"{path}.wal"
-    ).exists():  # else its checkpoint failed, and the journal still stands for the file
+    if not Path(f"{path}.wal").exists():  # else its checkpoint failed, and the journal still holds
         journal_of(path).unlink(missing_ok=True)
 
 

@@ -6,6 +6,7 @@ vl-convert take a second to import, so they are imported when the first chart is
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import json
@@ -300,18 +301,23 @@ def save_figure(
     UsageError
         A format that is none of these; nothing is written.
     """
-    makers: dict[str, Callable[[dict[str, Any]], bytes]] = {"svg": _svg, "png": _png, "html": _html}
+    spec = specification(chart)
+    svg = functools.cache(functools.partial(_svg, spec))  # the PNG is made of it
+    makers: dict[str, Callable[[], bytes]] = {
+        "svg": svg,
+        "png": lambda: _png(svg()),
+        "html": lambda: _html(spec),
+    }
     for kind in formats:
         if kind not in makers:
             raise unknown("format", kind, makers)
-    spec = specification(chart)
     told = json.dumps(spec, sort_keys=True, default=str) + code("lab.figures")
     drawn_from = hashlib.sha256(told.encode()).hexdigest()
     directory.mkdir(parents=True, exist_ok=True)
     files = _whole_files(directory, name, drawn_from)
     for kind in formats:
         if kind not in files:
-            body = makers[kind](spec)
+            body = makers[kind]()
             _replace(directory / f"{name}.{kind}", body)
             files[kind] = hashlib.sha256(body).hexdigest()
     trace = {
@@ -347,10 +353,10 @@ def _svg(spec: dict[str, Any]) -> bytes:
     return draw_svg({**spec, "background": PALETTE["paper"]}).encode()
 
 
-def _png(spec: dict[str, Any]) -> bytes:
+def _png(svg: bytes) -> bytes:
     import vl_convert
 
-    png: bytes = vl_convert.svg_to_png(_svg(spec).decode(), scale=2)
+    png: bytes = vl_convert.svg_to_png(svg.decode(), scale=2)
     return png
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lab import report_queries_nano as nano
 from lab import report_queries_nano_runs as runs
 from lab.report_group import Asked, Group, ask
-from lab.store import Store
+from lab.still import Source
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,7 +48,7 @@ ORDER BY suite, arm NULLS FIRST, seed NULLS FIRST, step.step_id
 """
 
 
-def write_exports(store: Store, group: Group, directory: Path, commit: str | None) -> list[Path]:
+def write_exports(store: Source, group: Group, directory: Path, commit: str | None) -> list[Path]:
     """Write the files that have rows; each is replaced in one step.
 
     Parameters

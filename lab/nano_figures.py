@@ -15,7 +15,7 @@ from lab import report_queries_nano as nano
 from lab import report_queries_nano_runs as runs
 from lab.figure_kind import Figure
 from lab.report_group import Asked, Group, ask
-from lab.store import Store
+from lab.still import Source
 
 if TYPE_CHECKING:
     import altair as alt
@@ -223,6 +223,6 @@ def figures_of(asked: Callable[[str], Asked]) -> dict[str, Figure]:
     return {name: STILL.get(name) or quiet(shown) for name, shown in found.items()}
 
 
-def is_newest(store: Store, group: Group) -> bool:
+def is_newest(store: Source, group: Group) -> bool:
     """Whether a group is of this study and of the plan that it ran last."""
     return group.study == STUDY and ask(store, NEWEST).rows == [{"plan_hash": group.plan_hash}]

@@ -31,6 +31,7 @@ from lab.nano_figures import STUDY as NANO
 from lab.nano_figures import figures_of, is_newest
 from lab.report_drawing import figure as figure
 from lab.report_group import Asked, Group, ask, read_groups
+from lab.still import Source, still
 from lab.store import Store
 
 FIGURES: Mapping[str, Figure] = {
@@ -303,22 +304,24 @@ def write_figures(
     UsageError
         A study that the store does not have.
     """
-    groups = read_groups(store)
-    names = {group.study for group in groups}
-    if study is not None and study not in names:
-        raise unknown("study", study, names)
     written: list[Path] = []
-    for group in counted([one for one in groups if study in (None, one.study)], "figures: studies"):
-        folder = directory / (group.study if is_newest(store, group) else group.name)
-        written += write_group(store, group, folder, formats=formats)
-        written += write_exports(store, group, folder, _commit(store, group)) if group.study == NANO else []
-    for name, shown in WHOLE_STORE.items():
-        written += _save(shown, ask(store, shown.query), directory, name, None, formats)
+    with still(store) as source:
+        groups = read_groups(source)
+        names = {group.study for group in groups}
+        if study is not None and study not in names:
+            raise unknown("study", study, names)
+        for group in counted([one for one in groups if study in (None, one.study)], "figures: studies"):
+            folder = directory / (group.study if is_newest(source, group) else group.name)
+            written += write_group(source, group, folder, formats=formats)
+            if group.study == NANO:
+                written += write_exports(source, group, folder, _commit(source, group))
+        for name, shown in WHOLE_STORE.items():
+            written += _save(shown, ask(source, shown.query), directory, name, None, formats)
     return written
 
 
 def write_group(
-    store: Store,
+    store: Source,
     group: Group,
     folder: Path,
     *,
@@ -335,13 +338,13 @@ def write_group(
     return written
 
 
-def _commit(store: Store, group: Group) -> str | None:
+def _commit(store: Source, group: Group) -> str | None:
     """Of the program that measured the group's last run."""
     runs = ask(store, queries.RUNS, group.parameters).rows
     return str(runs[-1]["git_commit"]) if runs and runs[-1]["git_commit"] else None
 
 
-def own_figures(store: Store, group: Group) -> Mapping[str, Figure]:
+def own_figures(store: Source, group: Group) -> Mapping[str, Figure]:
     """Name -> figure of a group's kind of study."""
     if group.study == NANO:
         return figures_of(lambda query: ask(store, query, group.parameters))

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from lab.nano_exports import write_exports
 from lab.report_figures import write_group
 from lab.report_group import read_groups
+from lab.still import still
 from lab.store import Store
 
 COMPOSITE = "composite/"
@@ -28,15 +29,16 @@ def draw(phase: str, home: str, plan_hash: str, folder: str, commit: str | None)
     commit
         Git commit of the program that measured the rows.
     """
-    store, written = Store(Path(home)), []
+    written: list[Path] = []
     is_summary = phase == "summary"
-    for group in read_groups(store):
-        if group.plan_hash != plan_hash:
-            continue
-        written += write_group(
-            store, group, Path(folder), formats=("svg",),
-            wanted=lambda name: name.startswith(COMPOSITE) == is_summary,
-        )  # fmt: skip
-        if not is_summary:
-            written += write_exports(store, group, Path(folder), commit)
+    with still(Store(Path(home))) as source:
+        for group in read_groups(source):
+            if group.plan_hash != plan_hash:
+                continue
+            written += write_group(
+                source, group, Path(folder), formats=("svg",),
+                wanted=lambda name: name.startswith(COMPOSITE) == is_summary,
+            )  # fmt: skip
+            if not is_summary:
+                written += write_exports(source, group, Path(folder), commit)
     return [str(path) for path in written]
