@@ -2,8 +2,9 @@
 
 Four questions are asked of the outcomes of all jobs, failed ones included, and end in one verdict. Too many
 missing texts, different seeds that give the same text, or one seed that gives different texts make the data
-INVALID. Missingness that depends on the arm, a share that is low without being surely low, and too few pairs
-make it INCONCLUSIVE: the study goes on, flagged. Otherwise the assay works, DETECTED.
+INVALID, and so does missingness that differs so much between arms that it alone could be an effect. One that
+depends on the arm but differs less, a share that is low without being surely low, and too few pairs make it
+INCONCLUSIVE: the study goes on, flagged. Otherwise the assay works, DETECTED.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ from stats.rows import TestRow
 FAMILY = "integrity"
 MOST_MISSING = 0.20
 """A model that loses a larger share of its texts is INVALID, as is one with an arm that surely does."""
+MOST_UNEVEN = 0.02
+"""Between arms, by the share that is missing. Cut off at one end, 2 % of a normal distribution move its mean
+by .05 SD, 5 % by .11, and nobody knows that it is not the longest texts that are missing. Of simulated
+studies without a difference, 30 prompts and up to 40 samples, .07 are DETECTED with 2 % cut off in one arm,
+.34 with 4 %.
+"""
 DISTINCT_SHARE = 0.95
 """Share of different texts over different seeds, on prompts that leave room for them."""
 IDENTITY_RATE = 0.99
@@ -91,6 +98,8 @@ KINDS: dict[str, Callable[[Outcome], bool]] = {
     "too_short": _too_short,
 }
 """missing = failed or too short (under 10 words); timed_out, the censored ones, is a part of failed."""
+PARTS = ("failed", "timed_out", "too_short")
+"""What missing is made of."""
 
 
 def integrity_rows(
@@ -100,13 +109,15 @@ def integrity_rows(
     rng: np.random.Generator,
     alpha: float = 0.01,
     n_draws: int = 9999,
+    group_of: Callable[[str], str] = lambda _: "",
 ) -> list[TestRow]:
     """Integrity of one model's outcomes, ending in the verdict.
 
     INVALID: no outcomes; over 20 % of the samples missing; an arm whose share of missing samples is surely
     above that (Wilson lower bound); an arm whose share of distinct texts over distinct seeds is surely under
-    .95 (Wilson upper bound); same-seed repeats whose identity rate is surely under .99. INCONCLUSIVE:
-    missingness, or a primary metric's being undefined, depends on the arm; an arm's distinct share is under
+    .95 (Wilson upper bound); same-seed repeats whose identity rate is surely under .99; missingness, or a
+    primary metric's being undefined, that depends on the arm and differs by over 2 % of its samples.
+    INCONCLUSIVE: it depends on the arm and differs by less; an arm's distinct share is under
     .95 but not surely; no arm has two seeds a prompt; fewer than `required_pairs` same-seed pairs. DETECTED:
     none of these.
 
@@ -122,6 +133,8 @@ def integrity_rows(
         Level of the test that missingness depends on the arm, Holm over its kinds.
     n_draws : int
         Random tables.
+    group_of : callable
+        Group of an arm's name; arms of one group are compared with each other, all where none is given.
 
     Returns
     -------
@@ -149,7 +162,7 @@ def integrity_rows(
     missing = _missing_rows(samples, rng, n_draws)
     distinct = _distinct_rows(samples)
     identity = _identity_rows(outcomes)
-    invalid, flagged = _judged(missing, distinct, identity, required_pairs, alpha)
+    invalid, flagged = _judged(missing, distinct, identity, required_pairs, alpha, group_of)
     verdict = "INVALID" if invalid else "INCONCLUSIVE" if flagged else "DETECTED"
     return [*missing, *distinct, *identity, _verdict_row(verdict, invalid + flagged, len(outcomes), alpha)]
 
@@ -288,6 +301,7 @@ def _judged(
     identity: Sequence[TestRow],
     required_pairs: int,
     alpha: float,
+    group_of: Callable[[str], str],
 ) -> tuple[list[str], list[str]]:
     """What makes the data INVALID, and what flags them."""
     invalid, flagged = [], []
@@ -303,7 +317,12 @@ def _judged(
                 share = f"{row.contrast}: {row.estimate:.1%} of the samples are missing"
                 invalid.append(f"{share}; of an arm at most {MOST_MISSING:.0%} may be")
         elif row.p_adjusted is not None and row.p_adjusted <= alpha:
-            flagged.append(f"{row.metric} depends on the arm (p = {row.p_adjusted:.2g})")
+            text = f"{row.metric} depends on the arm (p = {row.p_adjusted:.2g})"
+            apart = _apart(missing, row.metric, group_of)
+            if row.metric not in PARTS and apart > MOST_UNEVEN:
+                invalid.append(f"{text}, {apart:.1%} apart; at most {MOST_UNEVEN:.0%} may be")
+            else:
+                flagged.append(text)
     for row in distinct:
         if row.estimate is not None and row.estimate < DISTINCT_SHARE:
             text = f"{row.contrast}: {row.estimate:.1%} distinct texts over {row.n} seeds, under 95%"
@@ -318,6 +337,15 @@ def _judged(
     if (overall.n or 0) < required_pairs:
         flagged.append(f"{overall.n} same-seed pairs, under the {required_pairs} required")
     return invalid, flagged
+
+
+def _apart(missing: Sequence[TestRow], kind: str, group_of: Callable[[str], str]) -> float:
+    """Largest less smallest share of a kind over the arms of a group, where that is most."""
+    shares: dict[str, list[float]] = defaultdict(list)
+    for row in missing:
+        if (row.hypothesis, row.metric) == ("share_missing", kind) and row.contrast != "*":
+            shares[group_of(row.contrast)].append(row.estimate or 0.0)
+    return max(max(found) - min(found) for found in shares.values())
 
 
 def _verdict_row(verdict: str, reasons: Sequence[str], n: int, alpha: float) -> TestRow:

@@ -146,7 +146,10 @@ def analyse_look(texts: Sequence[Text], question: Question) -> list[TestRow]:
             rows += _compare(texts, arm, question, family, question.alpha / 2)
             rows += _any_effect(texts, arm, question, family, rng)
     outcomes = [_outcome(text) for text in texts if text.arm.role in WORKING]
-    rows += integrity_rows(outcomes, required_pairs=question.required_pairs, rng=rng)
+    conditions = {arm.name: arm.condition for arm in question.arms}  # sources are compared within one
+    rows += integrity_rows(
+        outcomes, required_pairs=question.required_pairs, rng=rng, group_of=conditions.__getitem__
+    )
     injected = [
         _injected(text, question)
         for text in _kept(texts)

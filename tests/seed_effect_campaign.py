@@ -45,6 +45,8 @@ class Cell:
     correlation: float = 0.0
     """Between metrics, of every term."""
     missing: float = 0.0
+    cut: float = 0.0
+    """Share of the first source's largest values that is missing too."""
     """Share of texts without a value."""
 
 
@@ -162,6 +164,9 @@ def draw(cell: Cell, rng: np.random.Generator) -> FloatArray:
     y[: cell.moved] += cell.effect * np.array([-0.5, 0.0, 0.5])[None, None, :, None, None]
     if cell.missing:
         y[rng.random(y.shape) < cell.missing] = np.nan
+    if cell.cut:
+        first = y[:, :, 0]
+        first[first > np.nanquantile(first, 1.0 - cell.cut)] = np.nan
     return y
 
 

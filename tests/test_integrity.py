@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,26 +167,46 @@ def test_missingness_is_counted_by_arm_and_kind() -> None:
     assert rows["share_missing", "missing", "TRNG"].estimate == 0.0
 
 
-def test_missingness_that_depends_on_the_arm_is_flagged() -> None:
-    found = [failing(o) if o.arm == "TRNG" and o.sample < 3 else o for o in outcomes()]
+def losing(arms: Mapping[str, int], samples: int = 160) -> list[Outcome]:
+    """Outcomes whose arms lose the first so many samples of each prompt."""
+    return [failing(o) if o.sample < arms.get(o.arm, 0) else o for o in outcomes(samples=samples)]
+
+
+@pytest.mark.parametrize(("lost", "said"), [(3, "INCONCLUSIVE"), (4, "INVALID")])
+def test_missingness_that_depends_on_the_arm_is_flagged_and_above_2_percent_an_end(
+    lost: int, said: str
+) -> None:
+    found = losing({"TRNG": lost})
     rows = judge(found)
     assert (rows["missing_depends_on_arm", "missing", "*"].p_adjusted or 1) < 0.01
-    assert verdict(found)[0] == "INCONCLUSIVE"
-    assert "depends on the arm" in verdict(found)[1]
+    assert verdict(found)[0] == said
+    assert "missing depends on the arm" in verdict(found)[1]
+    assert ("2.5% apart; at most 2% may be" in verdict(found)[1]) == (said == "INVALID")
 
 
-def test_a_primary_metric_undefined_in_one_arm_is_flagged() -> None:
-    all_there = outcomes(samples=40)
+def test_arms_that_are_not_compared_with_each_other_may_lose_different_shares() -> None:
+    found = losing({"TRNG": 20, "HMIX": 20})
+    arms = {o.arm for o in found}
+    assert {"TRNG", "HMIX"} < arms
+
+    def last(group_of: Callable[[str], str]) -> TestRow:
+        return integrity_rows(found, required_pairs=1, rng=generator(), group_of=group_of)[-1]
+
+    assert last(lambda _: "").verdict == "INVALID"
+    assert last(lambda arm: "one" if arm in ("TRNG", "HMIX") else arm).verdict == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(("each", "said"), [(3, "INVALID"), (60, "INCONCLUSIVE")])
+def test_a_primary_metric_undefined_in_one_arm_is_flagged(each: int, said: str) -> None:
+    all_there = outcomes(samples=100)
     arm = all_there[0].arm
     lacking = [
-        replace(o, undefined=frozenset({"mtld"})) if o.arm == arm and o.sample % 3 == 0 else o
+        replace(o, undefined=frozenset({"mtld"})) if o.arm == arm and o.sample % each == 0 else o
         for o in all_there
     ]
     rows = integrity_rows(lacking, required_pairs=1, rng=generator())
-    assert (rows[-1].verdict, "without mtld depends on the arm" in str(rows[-1].reason)) == (
-        "INCONCLUSIVE",
-        True,
-    )
+    assert rows[-1].verdict == said
+    assert "without mtld depends on the arm" in str(rows[-1].reason)
     assert integrity_rows(all_there, required_pairs=1, rng=generator())[-1].verdict == "DETECTED"
 
 

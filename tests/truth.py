@@ -78,6 +78,8 @@ def _seed_judge(cell: seeds.Cell) -> Callable[[np.random.Generator], Judged]:
         for look in cell.looks:
             values = {f"m{i}": y[i, ..., :look].ravel() for i in range(cell.metrics)}
             source, prompt, stream = seeds.labels_of(cell, look)
+            if not worlds.is_whole(values["m0"], source, prompt, rng):
+                return Judged(verdict="INVALID")
             design = Design(primary=tuple(values), looks=cell.looks, look=look)
             rows = analyse_seed_effect(values, source=source, prompt=prompt, stream=stream, design=design)
             pair = next(r for r in rows if (r.hypothesis, r.metric, r.contrast) == ("pairwise", "m0", "a-c"))
@@ -140,6 +142,9 @@ STUDIES: Mapping[str, Mapping[str, Cell]] = {
         "null": Cell(wrong=DETECTED, judge=_seed_judge(_SEED)),
         "null, clustered": Cell(wrong=DETECTED, judge=_seed_judge(_CLUSTERED)),
         "null, 10 % missing": Cell(wrong=DETECTED, judge=_seed_judge(replace(_SEED, missing=0.1))),
+        "null, a source without its largest 10 %": Cell(
+            wrong=DETECTED, judge=_seed_judge(replace(_SEED, cut=0.1))
+        ),
         "null, heavy tails": Cell(wrong=DETECTED, judge=_seed_judge(_SEED), heavy=True),
         "margin": Cell(wrong=EQUIVALENT, judge=_seed_judge(replace(_SEED, effect=0.2))),
         "margin, clustered": Cell(wrong=EQUIVALENT, judge=_seed_judge(replace(_CLUSTERED, effect=0.2))),

@@ -14,6 +14,7 @@ import numpy as np
 from stats.control import ControlRun, analyse_control
 from stats.crossover import analyse_ladder
 from stats.injection_effect import InjectedText, analyse_injection
+from stats.integrity import Outcome, integrity_rows
 from stats.rows import FloatArray, TestRow
 from stats.seed_effect import Design
 from stats.sense_rows import analyse_contrasts
@@ -41,6 +42,20 @@ def judged(row: TestRow, covered: bool | None = None, estimate: float | None = N
         negligible=row.verdict == "DETECTED" and row.negligible is True,
         estimate=estimate,
     )
+
+
+def is_whole(values: FloatArray, source: list[str], prompt: list[str], rng: np.random.Generator) -> bool:
+    """Whether the gate before lets a look pass, of texts that are distinct and repeat."""
+    if np.isfinite(values).all():
+        return True
+    outcomes = [
+        Outcome(
+            arm=source[i], prompt_id=prompt[i], constraint="open", seed32=i, sample=i, probe=0,
+            text_ok=bool(np.isfinite(y)), reason="timeout", words=40, text_sha=str(i),
+        )
+        for i, y in enumerate(values)
+    ]  # fmt: skip
+    return integrity_rows(outcomes, required_pairs=0, rng=rng, n_draws=99)[-1].verdict != "INVALID"
 
 
 LADDER = Truth(shifts=(0.0, 0.0, 0.0, 0.0))
