@@ -324,6 +324,10 @@ def main() -> None:
         _fail(error, 1)
     except typer.Abort:
         _fail("aborted", 1)
+    except RuntimeError as error:
+        if not str(error).startswith("Failed to reach API"):  # Prefect's; the server went away just then
+            raise
+        _fail(environment.UNREACHABLE.format(url=os.environ.get("PREFECT_API_URL")), 1)
     except TyperException as error:  # a wrong command, option or argument
         message = error.format_message()
         if not message:  # no command at all: the help stands above

@@ -52,9 +52,13 @@ _UNLESS_SET = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "lab,models,stats,tasks,flows",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
-_OWN_HOSTS = ("127.0.0.1", "localhost")
+OWN_HOSTS = ("127.0.0.1", "localhost")
 _OF_ANOTHER_HOME = ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 """They name a profile that the private home does not have."""
+UNREACHABLE = (
+    "the Prefect server at {url} does not answer; `ladder up` starts one, and without PREFECT_API_URL a "
+    "command brings its own"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +225,7 @@ def _keep_proxies_away() -> None:
         return
     for name in ("NO_PROXY", "no_proxy"):
         listed = [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
-        os.environ[name] = ",".join([*listed, *(host for host in _OWN_HOSTS if host not in listed)])
+        os.environ[name] = ",".join([*listed, *(host for host in OWN_HOSTS if host not in listed)])
 
 
 def _is_no_exit_note(record: logging.LogRecord) -> bool:

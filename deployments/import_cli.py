@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deployments import terminal
-from deployments.temporary_server import TemporaryServer
+from deployments.temporary_server import TemporaryServer, wait_ready
 from lab.earlier_formats import read_earlier
 from lab.earlier_perplexities import holds_perplexities, read_perplexities
 from lab.earlier_placements import holds_placements, read_placements
@@ -54,8 +54,7 @@ def import_files(files: Sequence[Path], *, server: TemporaryServer | None, as_js
     from flows.entropy_import import entropy_import
     from flows.mechanism_import import mechanism_import
 
-    if server is not None:
-        server.wait_ready()
+    wait_ready(server)
     print(f"{len(files)} file{'s' if len(files) > 1 else ''} of earlier results", file=sys.stderr)
     flows: dict[Kind, Any] = {
         "texts": entropy_import,

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from deployments import register, terminal
 from deployments.service import client
-from deployments.temporary_server import TemporaryServer
+from deployments.temporary_server import TemporaryServer, wait_ready
 from flows import night_run
 from flows.overnight import overnight, refuse_unknown
 from flows.registry import studies
@@ -38,8 +38,8 @@ def run_night(
     """
     night_run.command_began = began
     refuse_unknown(budget, profile, names)
+    wait_ready(server)
     if server is not None:
-        server.wait_ready()
         with client(url) as api:  # the night launches deployments, so this server must know them
             register.prepare_server(api)
             register.register(studies().values(), api)

@@ -14,7 +14,7 @@ from typing import Any
 
 from deployments import terminal
 from deployments.settings import settings_for
-from deployments.temporary_server import TemporaryServer
+from deployments.temporary_server import TemporaryServer, wait_ready
 from flows.nano_work import RunFailedError
 from flows.registry import find_study, studies
 from lab import fresh, runs
@@ -52,8 +52,7 @@ def run_study(
     if strict and not study.strict_gates:
         raise UsageError(f"{study.name} has no ship blockers; leave out --strict")
     settings = settings_for(study, profile, assignments)
-    if server is not None:
-        server.wait_ready()
+    wait_ready(server)
     terminal.say(f"{study.title} · {settings.model} · {profile} · {study.question}", stream=sys.stderr)
     try:
         with _working(home, [study.name, profile, *assignments], anew=anew):
@@ -149,8 +148,7 @@ def run_part(
         having = [one.name for one in studies().values() if one.only is not None]
         raise UsageError(f"{study.name} has no parts to run alone; studies that have: {', '.join(having)}")
     settings = settings_for(study, profile, assignments)
-    if server is not None:
-        server.wait_ready()
+    wait_ready(server)
     try:
         with _working(home, [study.name, profile, *assignments, "only", part], anew=anew):
             told = study.only(settings, part, None if out is None else str(out))

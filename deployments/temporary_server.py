@@ -27,12 +27,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deployments import environment
 
 START_TIMEOUT_SECONDS = 180.0
 """A fresh home's database is made first: 18 to 59 s were seen on a loaded machine."""
 STOP_TIMEOUT_SECONDS = 15.0
+RESTART_SECONDS = 60.0
+"""How long a server on this machine that does not answer, as one that is restarted, is waited for."""
 
 
 class TemporaryServer:
@@ -124,6 +127,29 @@ def start(home: Path) -> TemporaryServer | None:
     os.environ["PREFECT_API_URL"] = server.url
     atexit.register(server.stop)  # Prefect registers its own exits later, and the last one goes first
     return server
+
+
+def wait_ready(server: TemporaryServer | None) -> None:
+    """Return when the server that a command speaks to answers: its own, or one on this machine it was told.
+
+    Raises
+    ------
+    ChildProcessError
+        The command's own server ended, or did not answer in time.
+    ConnectionError
+        The other one did not; one elsewhere is left to Prefect, which knows about passwords and proxies.
+    """
+    if server is not None:
+        server.wait_ready()
+        return
+    url = os.environ.get("PREFECT_API_URL", "")
+    if urlsplit(url).hostname not in environment.OWN_HOSTS:
+        return
+    deadline = time.monotonic() + RESTART_SECONDS
+    while not environment.answers(url):
+        if time.monotonic() > deadline:
+            raise ConnectionError(environment.UNREACHABLE.format(url=url))
+        time.sleep(0.2)
 
 
 def _stop_with_owner(read_end: int, stop: Callable[[], None]) -> None:

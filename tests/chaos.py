@@ -248,8 +248,10 @@ def chaos(
                 )
                 seen: dict[str, int] = {}
                 while ask(OPEN, home=home)[0]["n"]:
-                    place.one_night(in_peace=time.monotonic() > deadline)
-                    server = place.server
+                    try:
+                        place.one_night(in_peace=time.monotonic() > deadline)
+                    finally:
+                        server = place.server
                     check(home, seen)
                     report(f"{dict(place.done)}")
                 assert [ask(query, home=home) for query in (FOUND, DECIDED)] == expected

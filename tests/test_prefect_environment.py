@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deployments import environment
+from deployments import cli, environment, temporary_server
 from deployments.environment import Process, Service
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,6 +156,46 @@ def test_an_api_chosen_by_the_person_is_never_replaced(home: Path) -> None:
         environment.write_service(home, service)
         environment.prepare(home)
     assert os.environ["PREFECT_API_URL"] == "http://example.invalid/api"
+
+
+@pytest.mark.usefixtures("own_environ")
+def test_a_server_on_this_machine_that_does_not_answer_is_waited_for_and_then_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(temporary_server, "RESTART_SECONDS", 0.5)
+    with healthy_server() as url:
+        os.environ["PREFECT_API_URL"] = url
+        began = time.monotonic()
+        temporary_server.wait_ready(None)
+        assert time.monotonic() - began < 0.5
+    with pytest.raises(ConnectionError, match=f"{url} does not answer; `ladder up` starts one"):
+        temporary_server.wait_ready(None)
+    assert time.monotonic() - began > 0.5
+    os.environ["PREFECT_API_URL"] = "http://example.invalid/api"
+    temporary_server.wait_ready(
+        None
+    )  # a server elsewhere may want a password or a proxy, which Prefect knows
+    del os.environ["PREFECT_API_URL"]
+    temporary_server.wait_ready(None)
+
+
+@pytest.mark.usefixtures("own_environ")
+def test_a_server_that_goes_away_before_the_flow_begins_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.environ["PREFECT_API_URL"] = "http://127.0.0.1:1/api"
+    said = ["Failed to reach API at http://127.0.0.1:1/api/", "another fault"]
+
+    def fail(**_: object) -> None:
+        raise RuntimeError(said.pop(0))
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("ladder: the Prefect server at http://127.0.0.1:1/api does not")
+    with pytest.raises(RuntimeError, match="another fault"):
+        cli.main()
 
 
 @pytest.mark.usefixtures("own_environ")
