@@ -6,10 +6,8 @@ import csv
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy import stats as scipy_stats
 
@@ -26,6 +24,7 @@ from stats.paired_seeds import (
 from stats.placement_rows import DECLARED, Contrast, analyse_placement
 from stats.rank_placement import PlacementEffect, placement_effect
 from stats.rows import FloatArray, TestRow
+from tests.congruential import congruential
 
 BOOTSTRAP = Path(__file__).parent / "reference" / "paired_bootstrap.txt"
 REFERENCE = Path(__file__).parent / "reference" / "rank_placement.txt"
@@ -343,27 +342,11 @@ def test_a_family_of_seven_a_contrast_twice_or_a_missing_arm_is_refused() -> Non
         analyse(of, declared=(Contrast(control="eva"),))
 
 
-class Congruential:
-    """The draws of `paired_bootstrap.R`, in the order in which it makes them."""
-
-    def __init__(self) -> None:
-        self._x = 42
-
-    def integers(self, size_of: int, *, size: int | tuple[int, ...]) -> npt.NDArray[np.int64]:
-        """As of a `numpy.random.Generator`."""
-        drawn = []
-        for _ in range(int(np.prod(size))):
-            self._x = 16807 * self._x % 2147483647
-            drawn.append(size_of * self._x // 2147483647)
-        return np.array(drawn).reshape(size)
-
-
 @pytest.mark.parametrize(("same_items", "named"), [(True, "shared"), (False, "own")])
 def test_the_hierarchical_bootstrap_is_what_r_makes_of_the_same_draws(same_items: bool, named: str) -> None:
     lines = (line.split() for line in BOOTSTRAP.read_text().splitlines())
     [expected] = [list(map(float, rest)) for name, *rest in lines if name == named]
     s, i = np.arange(1, 6)[:, None], np.arange(1, 8)
     values = 0.1 + 0.3 * np.sin(3 * s) + 0.5 * np.sin(1.7 * s * i)
-    draws = cast(np.random.Generator, Congruential())
-    found = hierarchical_bootstrap(values, rng=draws, resamples=400, same_items=same_items)
+    found = hierarchical_bootstrap(values, rng=congruential(), resamples=400, same_items=same_items)
     assert [found.estimate, found.low, found.high] == pytest.approx(expected, abs=1e-11)

@@ -8,12 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stats.aligned_bootstrap import Interval
 from stats.rows import FloatArray
 from stats.scaling_fit import LEAST, MOST, ScalingFit, power_law, scaling_fit
 from stats.two_way_bootstrap import Crossed, crossed
+from tests.congruential import congruential
 
-REFERENCE = Path(__file__).parent / "reference" / "scaling_fit.txt"
-R = {name: float(value) for name, value in csv.reader(REFERENCE.read_text().splitlines(), delimiter="\t")}
+
+def printed(name: str) -> dict[str, float]:
+    """What an R script printed: a name and a number a line."""
+    lines = (Path(__file__).parent / "reference" / name).read_text().splitlines()
+    return {
+        key: float(value)
+        for key, value in csv.reader((x for x in lines if not x.startswith("#")), delimiter="\t")
+    }
+
+
+R = printed("scaling_fit.txt")
+INTERVALS = printed("scaling_intervals.txt")
 X = np.array([300.0, 600.0, 1200.0, 2400.0, 4800.0, 9600.0])
 K = np.arange(1.0, 7.0)
 LAW = 0.75 - 0.5 * (X / 300.0) ** -0.6
@@ -23,6 +35,13 @@ CURVES = {
     "no_floor": (X, 1.0 - 0.8 * (X / 300.0) ** -0.15 - 0.03 * K**0.3 + 0.01 * np.cos(3.0 * K)),
     "five": (X[:5], np.array([0.18, 0.27, 0.35, 0.39, 0.41])),
 }
+STUDIES = {
+    "law": (LAW, 0.12),
+    "slow": (0.9 - 0.75 * (X / 300.0) ** -0.2, 0.08),
+    "step": (np.array([0.2, 0.6, 0.6, 0.6, 0.6, 0.6]) + 0.002 * np.sin(5.0 * K), 0.1),
+    "flat": (0.5 - 0.06 * (X / 300.0) ** -0.5, 0.12),
+}
+"""Metric at each size, and how far cells stray from it."""
 
 
 def rss(x: FloatArray, y: FloatArray, floor: float, a: float, b: float) -> float:
@@ -36,6 +55,50 @@ def test_coefficients_are_those_of_nls(name: str) -> None:
     found = [float(value[0]) for value in power_law(x, y[None, :])]
     assert found == pytest.approx([R[f"{name}_{part}"] for part in ("floor", "a", "b")], rel=1e-5)
     assert rss(x, y, *found) <= R[f"{name}_rss"] * (1.0 + 1e-9) + 1e-15
+
+
+def same_study_as_r(name: str) -> ScalingFit:
+    """The law of `scaling_intervals.R`'s shares and draws."""
+    law, noise = STUDIES[name]
+    s, w = np.ogrid[1:6, 1:8]
+    sizes = 1.0 + np.arange(7) % 4
+    level = 0.03 * np.sin(3 * s) + 0.05 * np.sin(5 * w)
+    cells = [y + level + noise * np.sin(2.1 * s * w + 7 * k) for k, y in zip(K, law, strict=True)]
+    data = [Crossed(totals=sizes * share, sizes=sizes, scale=1.0) for share in cells]
+    return scaling_fit(X.tolist(), data, rng=congruential(), resamples=400)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_law_of_every_resample_and_its_percentiles_are_those_of_nls(name: str) -> None:
+    found = same_study_as_r(name)
+    of_data = (*(float(x[0]) for x in (found.floor, found.scale, found.exponent)), found.residual_sd)
+    wanted = [INTERVALS[f"{name}_{part}"] for part in ("floor", "a", "b", "residual_sd")]
+    assert of_data == pytest.approx(wanted, rel=5e-7)
+    lists: dict[str, Interval] = {
+        "asymptote": found.asymptote(),
+        "predicted_1200": found.predicted(1200.0),
+        "predicted_38400": found.predicted(38_400.0),
+        "doubling": found.doubling(),
+    }
+    for what, interval in lists.items():
+        ends = [INTERVALS[f"{name}_{what}_{end}"] for end in ("estimate", "low", "high")]
+        assert [interval.estimate, interval.low, interval.high] == pytest.approx(ends, rel=5e-7, abs=1e-12)
+        assert interval.reason is None
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_percentiles_of_the_exponent_are_those_of_nls_and_none_where_nls_ends_at_a_bound(name: str) -> None:
+    found = same_study_as_r(name)
+    interval = found.exponent_interval()
+    estimate, low, high = (INTERVALS[f"{name}_exponent_{end}"] for end in ("estimate", "low", "high"))
+    assert interval.estimate == pytest.approx(estimate, rel=5e-7)
+    assert interval.low == (None if low == LEAST else pytest.approx(low, rel=5e-7))
+    assert interval.high == (None if high == MOST else pytest.approx(high, rel=5e-7))
+    floor, scale, exponent = found.floor[1:], found.scale[1:], found.exponent[1:]
+    at_end = np.isclose(exponent, MOST, rtol=1e-6) | np.isclose(exponent, LEAST, rtol=1e-6)
+    assert int((floor == 0.0).sum()) == INTERVALS[f"{name}_draws_without_floor"]
+    assert int((scale == 0.0).sum()) == INTERVALS[f"{name}_draws_that_do_not_rise"]
+    assert int((at_end & (scale > 0.0)).sum()) == INTERVALS[f"{name}_draws_at_an_end"]
 
 
 def test_floor_and_scale_stay_at_or_above_zero() -> None:
