@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stats.aligned_bootstrap import resample_documents
+from stats.aligned_bootstrap import Interval, Resampled, resample_documents
 from stats.legacy_disparity import legacy_disparity, legacy_ratio_interval, legacy_rows, word_for
+from stats.two_way_bootstrap import draw_counts
+from tests.from_r import congruential, printed
 
-REFERENCE = Path(__file__).parent / "reference" / "disparity_bootstrap.txt"
-R = {name: float(value) for name, value in csv.reader(REFERENCE.read_text().splitlines(), delimiter="\t")}
+R = printed("disparity_bootstrap.txt")
+RATIO = printed("legacy_ratio.txt")
 GIVEN = {"en": (20.5, 22.1), "de": (25.2, 26.0), "sw": (31.0, 60.7), "yo": (44.4, 58.9)}
 TIERS = {"en": False, "de": False, "sw": True, "yo": True, "unused": True}
 
@@ -115,3 +115,38 @@ def test_the_ratio_from_losses_is_that_from_perplexities_and_has_an_interval() -
         legacy_ratio_interval(bits, np.full((4, 60), np.inf), tokens, low, drawn)
     with pytest.raises(ValueError, match="language without tokens"):
         legacy_ratio_interval(bits, after, 0.0 * tokens, low, drawn)
+
+
+def ratio_of_rs_draws(name: str, *, shift: float, wave: float) -> Interval:
+    """The interval on the sentences and draws of `legacy_ratio.R`."""
+    code = np.repeat(np.arange(8), [3, 1, 4, 2, 5, 2, 3, 4])
+    w, s = np.ogrid[1:6, 1:25]
+    bits, tokens = 45 + 3 * w + 15 * np.sin(1.3 * w * s), 12.0 + (5 * w + 3 * s) % 7
+    cost = np.where(w <= 2, shift, 2 + w) + wave * np.sin(2.7 * w + 0.9 * (code + 1) + 0.1 * s)
+    drawn = Resampled(code=code, weights=draw_counts(8, 2000, congruential()))
+    low = [False, False, True, True, True]
+    return legacy_ratio_interval(bits, bits + cost, tokens, low, drawn, alpha=RATIO[f"{name}_alpha"])
+
+
+@pytest.mark.parametrize(
+    ("name", "shift", "wave"), [("plain", 1.5, 0.8), ("ninety", 1.5, 0.8), ("near_zero", 0.2, 1.2)]
+)
+def test_the_ratio_and_its_interval_are_those_of_r_on_the_same_draws(
+    name: str, shift: float, wave: float
+) -> None:
+    found = ratio_of_rs_draws(name, shift=shift, wave=wave)
+    ends = [RATIO[f"{name}_{end}"] for end in ("estimate", "low", "high")]
+    assert [found.estimate, found.low, found.high] == pytest.approx(ends, rel=1e-10)
+    assert (found.n, found.reason) == (8, None)
+    if f"{name}_boot_low" in RATIO:  # boot interpolates on the normal scale between neighbouring draws
+        boot = (RATIO[f"{name}_boot_low"], RATIO[f"{name}_boot_high"])
+        assert (found.low, found.high) == pytest.approx(boot, rel=1e-4)
+
+
+def test_draws_without_a_ratio_count_as_the_largest_and_too_many_of_them_as_no_ratio() -> None:
+    assert RATIO["near_zero_draws_at_or_below_zero"] == 6
+    found = ratio_of_rs_draws("touches_zero", shift=0.1, wave=1.2)
+    assert RATIO["touches_zero_high_low"] <= 0.0
+    assert (found.estimate, found.low, found.high) == (None, None, None)
+    ends = f"{RATIO['touches_zero_high_low']:.3g} to {RATIO['touches_zero_high_high']:.3g}"
+    assert found.reason == f"undefined: the interval of the denominator, {ends}, is not above zero"

@@ -24,7 +24,7 @@ from stats.paired_seeds import (
 from stats.placement_rows import DECLARED, Contrast, analyse_placement
 from stats.rank_placement import PlacementEffect, placement_effect
 from stats.rows import FloatArray, TestRow
-from tests.congruential import congruential
+from tests.from_r import congruential
 
 BOOTSTRAP = Path(__file__).parent / "reference" / "paired_bootstrap.txt"
 REFERENCE = Path(__file__).parent / "reference" / "rank_placement.txt"

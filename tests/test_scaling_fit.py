@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,17 +9,7 @@ from stats.aligned_bootstrap import Interval
 from stats.rows import FloatArray
 from stats.scaling_fit import LEAST, MOST, ScalingFit, power_law, scaling_fit
 from stats.two_way_bootstrap import Crossed, crossed
-from tests.congruential import congruential
-
-
-def printed(name: str) -> dict[str, float]:
-    """What an R script printed: a name and a number a line."""
-    lines = (Path(__file__).parent / "reference" / name).read_text().splitlines()
-    return {
-        key: float(value)
-        for key, value in csv.reader((x for x in lines if not x.startswith("#")), delimiter="\t")
-    }
-
+from tests.from_r import congruential, printed
 
 R = printed("scaling_fit.txt")
 INTERVALS = printed("scaling_intervals.txt")

@@ -1,11 +1,21 @@
-"""The random draws that R scripts in `tests/reference` make, made again for the function under test."""
+"""What the R scripts in `tests/reference` printed, and the random draws that they make."""
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def printed(name: str) -> dict[str, float]:
+    """Of a script that prints a name and a number a line; lines that start with # are left out."""
+    lines = (line for line in (REFERENCE / name).read_text().splitlines() if not line.startswith("#"))
+    return {key: float(value) for key, value in csv.reader(lines, delimiter="\t")}
 
 
 class Congruential:
@@ -24,5 +34,5 @@ class Congruential:
 
 
 def congruential() -> np.random.Generator:
-    """A new generator of those draws."""
+    """Those draws from the start, for a function that draws integers only."""
     return cast(np.random.Generator, Congruential())
