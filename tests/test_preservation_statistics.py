@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy import stats as scipy_stats
 
@@ -12,6 +13,7 @@ from stats.aligned_bootstrap import cluster_se, resample_documents
 from stats.disparity import find
 from stats.language_tests import label_permutations, shift_test
 from stats.preservation import analyse_preservation, choose_budget
+from tests.from_r import printed
 from tests.test_disparity import ALIGNED, CODES, DRAWN, INT4, LOW
 
 RNG = np.random.default_rng(7)
@@ -97,6 +99,34 @@ def test_the_smallest_budget_within_one_standard_error_is_chosen() -> None:
     assert (chosen.percent, chosen.best) == (10.0, 20.0)
     assert chosen.se == pytest.approx(se)
     assert chosen.means == pytest.approx([level + noise.mean() for level in changes.values()])
+
+
+UNEQUAL = np.repeat(np.arange(1, 9), [3, 1, 4, 2, 5, 2, 3, 4])
+BUDGETS: dict[str, tuple[npt.NDArray[np.int64], dict[int, float], int | None]] = {
+    "unequal": (UNEQUAL, {20: 1.0, 5: 1.25, 1: 2.5, 10: 1.12, 40: 1.05}, None),
+    "smaller_out": (UNEQUAL, {1: 2.4, 5: 1.9, 10: 1.7, 20: 1.0}, None),
+    "single": (np.arange(1, 25), {5: 1.3, 10: 1.15, 20: 1.1}, None),
+    "worse_between": (UNEQUAL, {5: 1.1, 10: 1.9, 20: 1.0}, 1),
+    "tie": (UNEQUAL, {20: 1.0, 10: 1.0, 5: 1.6}, 1),
+}
+"""Of `budget_choice.R`: documents, level of each budget, and the phase where all share one."""
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_means_standard_error_and_choice_are_those_of_sandwich_and_caret(name: str) -> None:
+    documents, levels, shared = BUDGETS[name]
+    w, s = np.ogrid[1:5, 1:25]
+    changes = []
+    for percent, level in levels.items():
+        b = percent if shared is None else shared
+        of_language, of_document = 0.4 * np.sin(2.2 * w + 0.3 * b), np.sin(1.1 * documents + 0.2 * b)
+        changes.append(level + of_language + of_document + 0.5 * np.sin(1.7 * w * s + b))
+    drawn = resample_documents(documents, rng=np.random.default_rng(0))
+    found, wanted = choose_budget(list(levels), changes, drawn), printed("budget_choice.txt")
+    assert found.means == pytest.approx([wanted[f"{name}_mean_{percent}"] for percent in levels], rel=1e-11)
+    assert found.se == pytest.approx(wanted[f"{name}_se"], rel=1e-11)
+    assert (found.best, found.percent) == (wanted[f"{name}_best"], wanted[f"{name}_percent"])
+    assert found.n == wanted[f"{name}_documents"]
 
 
 def test_budgets_that_cannot_be_compared_are_refused() -> None:
