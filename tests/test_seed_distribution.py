@@ -228,6 +228,34 @@ def test_the_data_processing_bound_is_zero_between_fair_sources_and_names_what_i
     assert bounded[0].estimate == 2.0  # two distances near 1 add up to no more than 1
 
 
+DECLARED: dict[str, tuple[str, float | None]] = {
+    "PRNG": ("prng", None),
+    "TRNG": ("trng", None),
+    "ONE": ("constant", None),
+    "SHORT": ("short_range", None),
+    "COARSE": ("quantised8", None),
+    "FAIR": ("biased_bits", 0.0),
+    "SLIGHT": ("biased_bits", 0.001),
+    "BIASED": ("biased_bits", 0.05),
+    "STRONG": ("biased_bits", 0.4),
+    "ONES": ("biased_bits", 0.5),
+}
+
+
+def test_distances_and_bounds_of_every_pair_and_metric_are_those_of_rs_binomial() -> None:
+    lines = [line.split() for line in (REFERENCE / "seed_bound.txt").read_text().splitlines()]
+    for name, distance in (line[1:] for line in lines if line[0] == "distance"):
+        found = uniformity.total_variation_from_uniform(*DECLARED[name])
+        assert found == pytest.approx(float(distance), rel=1e-12, abs=1e-15), name
+    wanted = {(line[1], line[2]): float(line[3]) for line in lines if line[0] == "bound"}
+    ranges = {"distinct_2": 1.0, "length_words": 60.0, "centred": 2.5}
+    rows = seed_distribution.data_processing_rows(DECLARED, ranges)
+    assert [(row.contrast, row.metric) for row in rows] == list(wanted)
+    bounds = [row.estimate for row in rows]
+    assert bounds == pytest.approx(list(wanted.values()), rel=1e-12, abs=1e-14)
+    assert {row.p for row in rows} == {None}  # a bound from what is declared, no test
+
+
 @pytest.mark.parametrize("bad", [np.array([0.5]), np.array([-1]), np.array([2**32]), np.zeros((2, 2), int)])
 def test_what_is_no_seed_is_refused(bad: FloatArray) -> None:
     with pytest.raises(ValueError, match="seeds"):
