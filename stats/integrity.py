@@ -159,10 +159,10 @@ def integrity_rows(
         return [_verdict_row("INVALID", ["no outcomes"], 0, alpha)]
     _check_unique(outcomes)
     samples = [outcome for outcome in outcomes if outcome.probe == 0]
-    missing = _missing_rows(samples, rng, n_draws)
+    missing = _missing_rows(samples, rng, n_draws, group_of)
     distinct = _distinct_rows(samples)
     identity = _identity_rows(outcomes)
-    invalid, flagged = _judged(missing, distinct, identity, required_pairs, alpha, group_of)
+    invalid, flagged = _judged(missing, distinct, identity, required_pairs, alpha)
     verdict = "INVALID" if invalid else "INCONCLUSIVE" if flagged else "DETECTED"
     return [*missing, *distinct, *identity, _verdict_row(verdict, invalid + flagged, len(outcomes), alpha)]
 
@@ -194,24 +194,33 @@ def _share_row(
     )
 
 
-def _missing_rows(samples: Sequence[Outcome], rng: np.random.Generator, n_draws: int) -> list[TestRow]:
+def _missing_rows(
+    samples: Sequence[Outcome], rng: np.random.Generator, n_draws: int, group_of: Callable[[str], str]
+) -> list[TestRow]:
     """Shares of each kind of missingness by arm and overall, then its dependence on the arm."""
     by_arm: dict[str, list[Outcome]] = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
     for outcome in samples:
         by_arm[outcome.arm].append(outcome)
+    for arm in by_arm:
+        groups[group_of(arm)].append(arm)
+    sizes = {arm: len(found) for arm, found in by_arm.items()}
     rows, tests = [], []
     for kind, is_kind in (KINDS | _undefined_kinds(samples)).items():
         counts = {arm: sum(map(is_kind, found)) for arm, found in by_arm.items()}
-        for arm, found in by_arm.items():
-            share = wilson(counts[arm], len(found))
+        for arm in by_arm:
+            share = wilson(counts[arm], sizes[arm])
             rows.append(_share_row("share_missing", kind, arm, share, role="diagnostic"))
         overall = wilson(sum(counts.values()), len(samples)) if samples else None
         role = "decides" if kind == "missing" else "diagnostic"
         reason = None if overall else "no samples, only repeats"
         rows.append(_share_row("share_missing", kind, "*", overall, role=role, reason=reason))
-        tests.append(
-            _dependence_row(kind, list(counts.values()), list(map(len, by_arm.values())), rng, n_draws)
-        )
+        compared = {"*": list(by_arm)}
+        if len(groups) > 1 and kind not in PARTS:
+            compared |= groups
+        for group, arms in compared.items():
+            found = [counts[arm] for arm in arms], [sizes[arm] for arm in arms]
+            tests.append(_dependence_row(kind, group, *found, rng, n_draws))
     return rows + correct_rows(tests, "holm").rows
 
 
@@ -226,8 +235,15 @@ def _undefined_kinds(samples: Sequence[Outcome]) -> dict[str, Callable[[Outcome]
 
 
 def _dependence_row(
-    kind: str, counts: Sequence[int], sizes: Sequence[int], rng: np.random.Generator, n_draws: int
+    kind: str,
+    group: str,
+    counts: Sequence[int],
+    sizes: Sequence[int],
+    rng: np.random.Generator,
+    n_draws: int,
 ) -> TestRow:
+    """Whether the arms of a group differ; `estimate` is the largest of their shares less the smallest."""
+    shares = [count / size for count, size in zip(counts, sizes, strict=True)]
     try:
         test, reason = equal_shares(counts, sizes, rng=rng, n_draws=n_draws), None
     except ValueError as error:
@@ -236,8 +252,10 @@ def _dependence_row(
         family=FAMILY,
         hypothesis="missing_depends_on_arm",
         metric=kind,
+        contrast=group,
         method=test.method if test else "chi-square",
         role="decides",
+        estimate=max(shares) - min(shares) if shares else None,
         statistic=test.statistic if test else None,
         df1=test.df if test else None,
         p=test.p if test else None,
@@ -301,10 +319,11 @@ def _judged(
     identity: Sequence[TestRow],
     required_pairs: int,
     alpha: float,
-    group_of: Callable[[str], str],
 ) -> tuple[list[str], list[str]]:
     """What makes the data INVALID, and what flags them."""
     invalid, flagged = [], []
+    groups = {row.contrast for row in missing if row.hypothesis == "missing_depends_on_arm"}
+    compared = groups - {"*"} or groups
     for row in missing:
         if row.hypothesis == "share_missing" and row.role == "decides":
             if row.estimate is None or row.estimate > MOST_MISSING:
@@ -317,9 +336,10 @@ def _judged(
                 share = f"{row.contrast}: {row.estimate:.1%} of the samples are missing"
                 invalid.append(f"{share}; of an arm at most {MOST_MISSING:.0%} may be")
         elif row.p_adjusted is not None and row.p_adjusted <= alpha:
-            text = f"{row.metric} depends on the arm (p = {row.p_adjusted:.2g})"
-            apart = _apart(missing, row.metric, group_of)
-            if row.metric not in PARTS and apart > MOST_UNEVEN:
+            of = "" if row.contrast == "*" else f" of {row.contrast}"
+            text = f"{row.metric} depends on the arm{of} (p = {row.p_adjusted:.2g})"
+            apart = row.estimate or 0.0
+            if row.metric not in PARTS and row.contrast in compared and apart > MOST_UNEVEN:
                 invalid.append(f"{text}, {apart:.1%} apart; at most {MOST_UNEVEN:.0%} may be")
             else:
                 flagged.append(text)
@@ -337,15 +357,6 @@ def _judged(
     if (overall.n or 0) < required_pairs:
         flagged.append(f"{overall.n} same-seed pairs, under the {required_pairs} required")
     return invalid, flagged
-
-
-def _apart(missing: Sequence[TestRow], kind: str, group_of: Callable[[str], str]) -> float:
-    """Largest less smallest share of a kind over the arms of a group, where that is most."""
-    shares: dict[str, list[float]] = defaultdict(list)
-    for row in missing:
-        if (row.hypothesis, row.metric) == ("share_missing", kind) and row.contrast != "*":
-            shares[group_of(row.contrast)].append(row.estimate or 0.0)
-    return max(max(found) - min(found) for found in shares.values())
 
 
 def _verdict_row(verdict: str, reasons: Sequence[str], n: int, alpha: float) -> TestRow:
