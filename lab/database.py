@@ -16,7 +16,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +32,7 @@ WRITE_CONFIG: dict[str, Any] = {**CONFIG, "checkpoint_threshold": "1TB"}
 """One checkpoint a connection, when it is closed: a journal holds the blocks before the first one."""
 READ_CONFIG: dict[str, Any] = {**CONFIG, "enable_external_access": False, "lock_configuration": True}
 _CONFLICT = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_THIS_PROCESS = "another connection of this very process"
 _PLACE = struct.Struct("<QQ")
 
 
@@ -62,9 +63,12 @@ def writing(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         It cannot be opened, or the journal cannot be written.
     """
     restore(path)
-    # closing any descriptor of the file frees DuckDB's lock on it, so this one is closed after the connection
-    with path.open("rb") as file, _connected(path, read_only=False) as con:
-        _keep(path, file, con)
+    # closing any descriptor of the file frees every lock of this process on it: so it is opened only when no
+    # other connection of this process has the file, and closed after ours
+    with ExitStack() as last, _connected(path, read_only=False) as con:
+        con.execute("PRAGMA disable_checkpoint_on_shutdown")  # a log that is there waits for a journal too
+        _keep(path, last.enter_context(path.open("rb")), con)
+        con.execute("PRAGMA enable_checkpoint_on_shutdown")
         yield con
     if not Path(f"{path}.wal").exists():  # else its checkpoint failed, and the journal still holds
         journal_of(path).unlink(missing_ok=True)
@@ -90,12 +94,13 @@ def restore(path: Path) -> None:
     Raises
     ------
     lock.HeldError
-        Another program holds the database.
+        Another program, or another connection of this process, holds the database.
     """
     journal = journal_of(path)
     if not journal.exists():
         return
     if path.exists():
+        _refuse_own_connection(path)
         with path.open("rb+") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,6 +109,16 @@ def restore(path: Path) -> None:
             _put_back(journal.read_bytes(), file)
             os.fsync(file.fileno())
     journal.unlink()
+
+
+def _refuse_own_connection(path: Path) -> None:
+    """Only DuckDB knows of one: the lock below does not see its own process, and closing would free it."""
+    try:
+        duckdb.connect(path, read_only=True, config=READ_CONFIG).close()
+    except duckdb.ConnectionException:
+        raise lock.HeldError(_THIS_PROCESS, foreign=True) from None
+    except duckdb.Error:
+        return  # torn, or held by another program
 
 
 def _keep(path: Path, file: BinaryIO, con: duckdb.DuckDBPyConnection) -> None:
@@ -147,7 +162,7 @@ def _connected(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnec
     try:
         con = duckdb.connect(path, read_only=read_only, config=READ_CONFIG if read_only else WRITE_CONFIG)
     except duckdb.ConnectionException:
-        raise lock.HeldError("another connection of this very process", foreign=True) from None
+        raise lock.HeldError(_THIS_PROCESS, foreign=True) from None
     except duckdb.Error as error:
         conflict = _CONFLICT.search(str(error))
         if conflict is not None:

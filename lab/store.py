@@ -368,7 +368,9 @@ class Store:
 
     def _has_journal(self) -> bool:
         """Whether, while nobody writes, a killed writer left something that we may put back."""
-        return database.journal_of(self.path).exists() and os.access(self.home, os.W_OK)
+        return database.journal_of(self.path).exists() and all(
+            os.access(place, os.W_OK) for place in (self.home, self.path)
+        )
 
     def _ask_snapshot(self, sql: str, why: str) -> Answer:
         if not self.snapshot_path.exists():

@@ -150,7 +150,6 @@ def prepare(con: duckdb.DuckDBPyConnection, schema: Schema, where: Path) -> None
     row = [SCHEMA_VERSION, schema.shape, VIEWS_FINGERPRINT, utc_now()]
     con.execute("INSERT INTO lab_schema VALUES (?, ?, ?, ?)", row)
     con.commit()
-    con.execute("CHECKPOINT")
 
 
 def is_current(con: duckdb.DuckDBPyConnection, schema: Schema) -> bool:

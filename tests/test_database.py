@@ -14,7 +14,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from lab import database
+from lab import database, ingest
+from lab.outbox import Batch
 from lab.records import MetricRow
 from lab.store import Store, StoreLockedError
 from tests.test_store_faults import ROOT, count, foreign_holder, rows
@@ -146,6 +147,58 @@ def test_without_room_for_a_journal_nothing_is_written_and_readers_go_on(
     assert lab.path.read_bytes() == now
     assert lab.read("SELECT count(*) AS n FROM metric", drain=False)["n"][0] == 15
     monkeypatch.undo()
+    assert count(lab) == 16
+
+
+def test_without_room_for_a_journal_a_log_that_is_there_waits_too(
+    lab: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB's checkpoint at the end of a connection would take the log in with nothing to put back."""
+
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kill_before_its_checkpoint(lab)
+    now = lab.path.read_bytes()
+    monkeypatch.setattr(database, "sync_directory", full)
+    lab.record(rows("waits"))
+    assert lab.path.read_bytes() == now
+    monkeypatch.undo()
+    assert count(lab) == 17
+
+
+OTHER = "import sys, duckdb; duckdb.connect(sys.argv[1]).close()"
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_the_lock_of_a_connection_of_the_same_process_stays_held(lab: Store, *, journal: bool) -> None:
+    """Closing any descriptor of a file frees the locks that its process has on it."""
+    with duckdb.connect(lab.path):
+        if journal:
+            database.journal_of(lab.path).write_bytes(b"of a killed writer")
+        lab.record(rows("waits"))
+        with pytest.raises(StoreLockedError, match="this very process"):
+            lab.read("SELECT 1", wait_seconds=0.0)
+        assert run(OTHER, lab.path) == 1
+    assert count(lab) == 16
+
+
+def test_a_connection_checkpoints_once(lab: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal holds what was there before the first; here a database of older views takes a batch."""
+    with duckdb.connect(lab.path) as con:
+        con.execute("UPDATE lab_schema SET views = 'older'")
+    seen: list[bytes] = []
+    header = lab.path.read_bytes()[: database.HEADER_BYTES]
+
+    def look(con: duckdb.DuckDBPyConnection, *_: object) -> list[Batch]:
+        seen.append(lab.path.read_bytes()[: database.HEADER_BYTES])
+        return real(con, *_)  # type: ignore[arg-type]
+
+    real = ingest.take
+    monkeypatch.setattr(ingest, "take", look)
+    # a look at the bytes frees DuckDB's lock, which nobody else asks for here
+    lab.record(rows("after"))
+    assert seen == [header]
     assert count(lab) == 16
 
 
