@@ -108,6 +108,7 @@ def restore(path: Path) -> None:
                 raise lock.HeldError("another program", foreign=True) from None
             _put_back(journal.read_bytes(), file)
             os.fsync(file.fileno())
+        _take_in_schema(path)
     journal.unlink()
 
 
@@ -119,6 +120,26 @@ def _refuse_own_connection(path: Path) -> None:
         raise lock.HeldError(_THIS_PROCESS, foreign=True) from None
     except duckdb.Error:
         return  # torn, or held by another program
+
+
+def _take_in_schema(path: Path) -> None:
+    """Take in a log that DuckDB cannot replay as it opens the file, while the journal is still there.
+
+    A log with the schema's comments needs `json_valid`, which is there only once an instance has started
+    (DuckDB 2.0.0): one that has takes the file in.
+    """
+    try:
+        duckdb.connect(path, read_only=True, config=READ_CONFIG).close()
+    except duckdb.CatalogException:
+        quoted = str(path).replace("'", "''")
+        try:
+            with duckdb.connect(config=WRITE_CONFIG) as con:
+                con.execute(f"ATTACH '{quoted}' AS lab")
+                con.execute("CHECKPOINT lab")
+        except duckdb.Error as error:
+            raise OSError(f"cannot open {path}: {readonly.one_line(error)}") from error
+    except duckdb.Error:
+        return  # whoever opens it says what is wrong
 
 
 def _keep(path: Path, file: BinaryIO, con: duckdb.DuckDBPyConnection) -> None:

@@ -83,7 +83,7 @@ def test_a_block_torn_by_a_kill_is_put_back_and_what_was_committed_is_there(lab:
     assert places(journal.read_bytes())
     tear(lab, journal)
     with pytest.raises(duckdb.Error, match="Corrupt database file"):  # what a kill costs without a journal
-        duckdb.connect(lab.path, read_only=True)
+        duckdb.connect(lab.path, read_only=True, config=database.READ_CONFIG)
     assert count(lab) == 16
     assert count(lab, "step_id = 'killed'") == 1
     assert not journal.exists()
@@ -199,6 +199,28 @@ def test_a_connection_checkpoints_once(lab: Store, monkeypatch: pytest.MonkeyPat
     # a look at the bytes frees DuckDB's lock, which nobody else asks for here
     lab.record(rows("after"))
     assert seen == [header]
+    assert count(lab) == 16
+
+
+KILLED_WITH_THE_SCHEMA_IN_THE_LOG = """
+import os, signal, sys
+from pathlib import Path
+from lab import database, tables, template
+path = Path(sys.argv[1])
+with database.writing(path) as con:
+    con.execute("UPDATE lab_schema SET views = 'older'")
+    tables.prepare(con, template.template().schema, path)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_log_with_the_schema_is_taken_in(lab: Store) -> None:
+    """DuckDB 2.0.0 cannot replay one as it opens a file: its checks need the json extension."""
+    assert run(KILLED_WITH_THE_SCHEMA_IN_THE_LOG, lab.path) == -signal.SIGKILL
+    with pytest.raises(duckdb.Error, match="json_valid"):
+        duckdb.connect(lab.path, read_only=True, config=database.READ_CONFIG)
+    assert count(lab) == 15
+    lab.record(rows("after"))
     assert count(lab) == 16
 
 
