@@ -187,7 +187,7 @@ def check_store(home: Path) -> Check:
     fix = (
         "close the program that holds it; runs go on, their rows wait in the outbox"
         if held
-        else f"move {store.path.name} away and take the newest lab-snapshot.duckdb in its place"
+        else f"move {store.path.name}* away, its log too, and copy lab-snapshot.duckdb in its place"
     )
     return Check(name="store", state="warn" if held else "fail", found=problem, fix=fix)
 

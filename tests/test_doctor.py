@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from deployments import doctor, environment
@@ -120,7 +122,25 @@ def test_a_damaged_database_fails_with_the_way_back(tmp_path: Path) -> None:
     (tmp_path / "lab.duckdb").write_bytes(b"not a database" * 1000)
     found = doctor.check_store(tmp_path)
     assert found.state == "fail"
-    assert "lab-snapshot.duckdb" in (found.fix or "")
+    assert found.fix == "move lab.duckdb* away, its log too, and copy lab-snapshot.duckdb in its place"
+
+
+def test_the_way_back_from_a_damaged_database_is_one(tmp_path: Path) -> None:
+    lab = Store(tmp_path)
+    lab.record([ROW])
+    lab.snapshot()
+    with duckdb.connect(lab.path) as con:  # a log that is not of the snapshot
+        con.execute("PRAGMA disable_checkpoint_on_shutdown")
+        con.execute("UPDATE lab_schema SET views = 'x'")
+    assert (tmp_path / "lab.duckdb.wal").exists()
+    lab.path.write_bytes(b"not a database" * 1000)
+    assert doctor.check_store(tmp_path).state == "fail"
+    (tmp_path / "away").mkdir()
+    for path in tmp_path.glob("lab.duckdb*"):
+        path.rename(tmp_path / "away" / path.name)
+    shutil.copy(lab.snapshot_path, lab.path)
+    assert doctor.check_store(tmp_path).state == "ok"
+    assert len(Store(tmp_path).read("FROM study")) == 1
 
 
 def test_a_rejected_batch_is_pointed_to(tmp_path: Path) -> None:
