@@ -324,6 +324,10 @@ def main() -> None:
         _fail(error, 1)
     except typer.Abort:
         _fail("aborted", 1)
+    except ValueError as error:
+        if "KeyboardInterrupt" not in str(error):  # pydantic's, where Ctrl-C falls into Prefect's import
+            raise
+        found = INTERRUPTED
     except RuntimeError as error:
         if not str(error).startswith("Failed to reach API"):  # Prefect's; the server went away just then
             raise

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydantic_core import PydanticSerializationError
 
 from deployments import cli, environment, temporary_server
 from deployments.environment import Process, Service
@@ -195,6 +196,26 @@ def test_a_server_that_goes_away_before_the_flow_begins_is_one_line(
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith("ladder: the Prefect server at http://127.0.0.1:1/api does not")
     with pytest.raises(RuntimeError, match="another fault"):
+        cli.main()
+
+
+def test_an_interrupt_that_falls_into_an_import_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pydantic makes an error of its own of what interrupts it."""
+    said = ["Error calling function `_ser_model`: KeyboardInterrupt: ", "another fault"]
+
+    def fail(**_: object) -> None:
+        raise PydanticSerializationError(said.pop(0))
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (
+        130,
+        "ladder: interrupted; the same command goes on where it stopped\n",
+    )
+    with pytest.raises(PydanticSerializationError, match="another fault"):
         cli.main()
 
 
