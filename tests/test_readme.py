@@ -49,7 +49,7 @@ def commands(program: str) -> list[list[str]]:
                 continue
             while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
                 words = words[1:]
-            if words and words[0] == program:
+            if words[1:] and words[0] == program:  # a name alone is a program's, or a study's
                 found.append(words[1:])
     return found
 
