@@ -159,11 +159,11 @@ def test_a_server_of_models_that_vanishes_costs_a_night_one_run_and_the_next_tak
     [first] = [row for row in ask(FILLED, home=home) if row["note"]]
     assert first["state"] == "left"
     assert "ServerUnreachable" in first["note"]
-    others = ask("SELECT study, profile, state FROM queue WHERE state = 'done' ORDER BY study", home=home)
-    assert [(row["study"], row["profile"]) for row in others] == [
-        ("entropy_seeds", "smoke"),  # where a night goes when the larger profile gave no result
-        ("nanodesmo", "smoke"),
-    ]
+    others = ask("SELECT study, profile FROM queue WHERE state = 'done'", home=home)
+    # `smoke` is where a night goes when the larger profile gave no result; its verdicts may lead on
+    assert {("entropy_seeds", "smoke"), ("nanodesmo", "smoke")} <= {
+        (row["study"], row["profile"]) for row in others
+    }
     with OllamaServer(port=port):
         done = ladder(
             *night("--budget", "5m", "--study", "entropy_seeds"), home=home, extra=prepared_server()
