@@ -165,7 +165,6 @@ def test_a_server_of_models_that_vanishes_costs_a_night_one_run_and_the_next_tak
         (row["study"], row["profile"]) for row in others
     }
     with OllamaServer(port=port):
-        done = ladder(
-            *night("--budget", "5m", "--study", "entropy_seeds"), home=home, extra=prepared_server()
-        )
-    assert ask(FILLED, home=home)[-1]["state"] == "done", done.stderr
+        again = night("--budget", "5m", "--study", "entropy_seeds")
+        done = ladder(*again, home=home, extra=prepared_server())
+    assert "done" in {row["state"] for row in ask(FILLED, home=home)}, done.stderr
