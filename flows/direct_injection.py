@@ -35,7 +35,7 @@ from lab.plan import Plan
 from lab.products import Products
 from lab.study import PlannedStep, Study
 from models.backends import Sampling
-from models.embedded import RUNGS, load_trained
+from models.embedded import RUNGS
 from models.entropy import SourceSpec
 from models.injection import Injection
 from models.prompts import INJECTION as ALL_PROMPTS
@@ -326,10 +326,8 @@ def steps(settings: DirectInjection, home: Path) -> list[PlannedStep]:
     """The dry run: what each step makes and what of it is here; changes nothing."""
     found, digest = [], ""
     if settings.backend == "local":
-        key = training.training_key(RUNGS[settings.model])
-        trained = load_trained(training.directory(home, settings.model, key))
-        digest = trained.digest if trained else ""
-        found.append(PlannedStep(name=f"train {settings.model}", units=1, cached=int(trained is not None)))
+        step, digest = training.planned(home, settings.model)
+        found.append(step)
     cells, texts, before = design(settings, digest), Products(home, generation.KIND), 0
     for look in protocol(settings).looks:
         block = cells.block(cells.recorded(home), before, look) if digest else []

@@ -35,7 +35,7 @@ from lab.products import Products
 from lab.records import PlanStepRow, Record
 from lab.study import PlannedStep, Study
 from models.backends import BackendError, Sampling
-from models.embedded import RUNGS, load_trained
+from models.embedded import RUNGS
 from models.prompts import Prompt, select
 from tasks import control_analysis, generation, training
 from tasks.control_cells import STATES, Batch, ControlDesign, interleave
@@ -242,9 +242,8 @@ def steps(settings: EntropyControl, home: Path) -> list[PlannedStep]:
     told = protocol(settings)
     found, digest = [], ""
     if told.backend == "local":
-        trained = load_trained(training.directory(home, told.model, training.training_key(RUNGS[told.model])))
-        digest = trained.digest if trained else ""
-        found.append(PlannedStep(name=f"train {told.model}", units=1, cached=int(trained is not None)))
+        step, digest = training.planned(home, told.model)
+        found.append(step)
     design = control_design(settings, seed_protocol.seed_design(told, digest))
     texts, before = Products(home, generation.KIND), 0
     for look in told.looks:

@@ -289,8 +289,15 @@ def steps(settings: Int4Disparity, home: Path) -> list[PlannedStep]:
         if name not in MODELS:
             continue
         specs = [spec_of(name, seed) for seed in range(settings.replicates)]
-        here = sum(load_trained(quant_training.place(home, spec)) is not None for spec in specs)
-        found.append(PlannedStep(name=f"train {name}", units=len(specs), cached=here))
+        lacking = [spec for spec in specs if load_trained(quant_training.place(home, spec)) is None]
+        found.append(
+            PlannedStep(
+                name=f"train {name}",
+                units=len(specs),
+                cached=len(specs) - len(lacking),
+                ahead=tuple(quant_training.training_call(home, spec) for spec in lacking),
+            )
+        )
     at = protocol(settings)
     for experiment, asked in at.variants.items():
         found.append(

@@ -259,7 +259,8 @@ def steps(settings: Mechanism, home: Path) -> list[PlannedStep]:
     if settings.model in BASES:
         spec = BASES[settings.model]
         here = load_trained(rank_training.base_place(home, spec)) is not None
-        found.append(PlannedStep(name=f"train {settings.model}", units=1, cached=int(here)))
+        ahead = () if here else (rank_training.base_call(home, spec),)
+        found.append(PlannedStep(name=f"train {settings.model}", units=1, cached=int(here), ahead=ahead))
     seeds = settings.looks[-1]
     found.append(PlannedStep(name="train and audit probes", units=seeds, cached=0))
     names = arm_names(settings.arms, settings.shuffles)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,15 @@ from lab.night_book import (
     open_night,
     past_runs,
 )
-from lab.night_queue import Candidate, Prediction, next_fitting, predicted
+from lab.night_queue import Candidate, Prediction, next_fitting, ordered, predicted
 from lab.records import QueueRow
 from lab.settings import as_json, changed
 from lab.snapshot_source import copy_source
 from lab.store import StoreLockedError
-from lab.study import Study
+from lab.study import Call, Study
 from models.backends import BackendError
 from tasks import reporting
+from tasks.ahead import Ahead
 from tasks.launching import Launched, launch
 from tasks.night_children import Children
 
@@ -106,6 +107,7 @@ def begin(home: Path, wishes: Wishes, *, budget_seconds: float) -> Night:
         source=source,
         root=chain_root(book.store, book.night.night_id),
         children=Children(source, home / "logs"),
+        ahead=Ahead(source),
         ends=ends - min(END_SECONDS + _report_took(home), MOST_OF_A_NIGHT * budget_seconds),
     )
 
@@ -129,10 +131,13 @@ class Night:
     root: str
     """The first of the nights that this one continues."""
     children: Children
+    ahead: Ahead
     ends: float
     """When work stops, by `lab.clock.elapsed`: a clock that is set does not move it."""
     failed: int = 0
     refused: int = 0
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+    """Item -> what could be made before its turn."""
 
     @property
     def left(self) -> float:
@@ -188,6 +193,9 @@ class Night:
             if found is None:
                 self._say_why_nothing_fits(waiting)
                 return
+            own = self.calls.get(found[0].item, [])
+            others = (call for one, _ in ordered(waiting) for call in self.calls.get(one.item, []))
+            self.ahead.want(call for call in others if call not in own)
             self._launch(*found)
 
     def _predicted(self, one: Candidate) -> Prediction | None:
@@ -197,7 +205,7 @@ class Night:
             return Prediction(seconds=row.expected_seconds, source=row.expected_from)
         try:
             study = _study_of(one)
-            missing = _missing(study, one, self.home)
+            missing, self.calls[one.item] = _missing(study, one, self.home)
         except (UsageError, BackendError, ValueError, OSError) as error:  # no such model, text or window here
             self._refuse(one, error)
             return None
@@ -325,6 +333,7 @@ class Night:
 
     def end(self, state: str, note: str | None) -> None:
         """Close the night, publish the results, write the report; a cancelled one has no time."""
+        self.ahead.stop()
         self.children.close()
         self.book.close(state, note)
         if state == "cancelled":  # Prefect kills it 30 s after telling it to end
@@ -371,10 +380,11 @@ def _study_of(one: Candidate) -> Study:
     return study
 
 
-def _missing(study: Study, one: Candidate, home: Path) -> float:
-    """Units that a candidate lacks, over the units of its profile as it stands."""
+def _missing(study: Study, one: Candidate, home: Path) -> tuple[float, list[Call]]:
+    """Units that a candidate lacks, over the units of its profile as it stands; what could be made now."""
     base = study.profiles[one.profile]
     planned = study.steps(changed(base, one.settings), home)
     whole = study.steps(base, home) if one.settings else planned
     units = sum(step.units for step in whole)
-    return sum(step.units - step.cached for step in planned) / units if units else 1.0
+    missing = sum(step.units - step.cached for step in planned) / units if units else 1.0
+    return missing, [call for step in planned for call in step.ahead]

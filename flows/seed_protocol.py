@@ -10,7 +10,6 @@ from lab.plan import Plan
 from lab.products import Products
 from lab.study import PlannedStep
 from models.backends import Sampling
-from models.embedded import RUNGS, load_trained
 from models.prompts import Conversation, Prompt
 from tasks import conversations, generation, training
 from tasks.seed_cells import Arm, SeedDesign
@@ -89,10 +88,8 @@ def planned(protocol: Protocol, home: Path) -> list[PlannedStep]:
     """The dry run: what each step makes and what of it is here; changes nothing."""
     steps, digest = [], ""
     if protocol.backend == "local":
-        key = training.training_key(RUNGS[protocol.model])
-        trained = load_trained(training.directory(home, protocol.model, key))
-        digest = trained.digest if trained else ""
-        steps.append(PlannedStep(name=f"train {protocol.model}", units=1, cached=int(trained is not None)))
+        step, digest = training.planned(home, protocol.model)
+        steps.append(step)
     design = seed_design(protocol, digest)
     texts = Products(home, generation.KIND)
     before = 0

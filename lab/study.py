@@ -12,6 +12,14 @@ from lab.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
+class Call:
+    """Work of a process: `models.module:function` and its arguments by name, plain data."""
+
+    function: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannedStep:
     """One line of a dry run."""
 
@@ -22,6 +30,8 @@ class PlannedStep:
     """How many of them are here already."""
     expected_seconds: float | None = None
     """For what is missing; None when nobody has measured it yet."""
+    ahead: tuple[Call, ...] = ()
+    """What makes the missing units that wait for nothing else, so that a night may make them beforehand."""
 
 
 @dataclass(frozen=True, kw_only=True)

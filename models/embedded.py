@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from models.english import Corpus, pydoc_english
-from models.kept import keep, load_kept
+from models.kept import alone, keep, load_kept
 
 MAX_POSITIONS = 1024
 """Prompt and continuation together; rotary positions need no weights for them."""
@@ -203,12 +204,22 @@ class TrainedModel:
 def obtain(
     spec: EmbeddedSpec, directory: Path, *, report: Callable[[TrainPoint], None] | None = None
 ) -> TrainedModel:
-    """The model of `spec` at `directory`, trained unless an intact one of this spec and text is there."""
+    """The model of `spec` at `directory`, trained unless an intact one of this spec and text is there.
+
+    Where another process trains it just now, that is waited for.
+    """
     corpus = pydoc_english(seed=spec.corpus_seed, heldout_share=spec.heldout_share)
-    found = load_trained(directory)
-    if found is not None and found.spec == spec and found.corpus_sha256 == corpus.sha256:
-        return found
-    return train(spec, directory, report=report, corpus=corpus)
+    with alone(directory):
+        found = load_trained(directory)
+        if found is not None and found.spec == spec and found.corpus_sha256 == corpus.sha256:
+            return found
+        return train(spec, directory, report=report, corpus=corpus)
+
+
+def obtain_rung(*, name: str, directory: str, report: Callable[[dict[str, Any]], None]) -> dict[str, str]:
+    """`obtain` with plain data, for a worker process."""
+    found = obtain(RUNGS[name], Path(directory), report=lambda point: report(dataclasses.asdict(point)))
+    return {"digest": found.digest}
 
 
 def train(

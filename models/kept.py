@@ -6,12 +6,14 @@ back as it was written counts as absent, and the caller trains again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,35 @@ def keep(
             os.replace(directory, old)  # a directory cannot be renamed over one that holds files
         os.replace(fresh, directory)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold the right to make what is kept at `directory`; waits while another process makes it.
+
+    The kernel frees it when its holder dies. The lock file stays: one that is deleted while somebody waits
+    for it would let two in.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _lock_of(directory).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_being_made(directory: Path) -> bool:
+    """Whether a process makes what will be kept at `directory` just now."""
+    try:
+        with _lock_of(directory).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock_of(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.lock")
 
 
 def load_kept(directory: Path) -> dict[str, Any] | None:

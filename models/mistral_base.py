@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from models.embedded import TrainPoint
-from models.kept import keep, load_kept
+from models.kept import alone, keep, load_kept
 from models.word_problems import problems_sha256
 
 MAX_POSITIONS = 512
@@ -141,6 +141,8 @@ def obtain(
 ) -> TrainedBase:
     """The model of `spec` at `directory`, trained unless an intact one of this spec and wordings is there.
 
+    Where another process trains it just now, that is waited for.
+
     Parameters
     ----------
     report
@@ -153,9 +155,14 @@ def obtain(
     OSError
         When it cannot be written.
     """
-    found = load_trained(directory)
-    if found is not None and found.spec == spec and found.problems_sha256 == problems_sha256():
-        return found
+    with alone(directory):
+        found = load_trained(directory)
+        if found is not None and found.spec == spec and found.problems_sha256 == problems_sha256():
+            return found
+        return _train(spec, directory, report)
+
+
+def _train(spec: BaseSpec, directory: Path, report: Callable[[TrainPoint], None] | None) -> TrainedBase:
     from models.mistral_pretrain import pretrain  # here: the rest of this file needs no torch
     from models.pretrain_state import forget, place_of
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from models.cldr import LANGUAGES, cldr_texts
 from models.embedded import TrainPoint
-from models.kept import keep, load_kept
+from models.kept import alone, keep, load_kept
 
 ARCHITECTURES = ("gpt2", "opt", "gpt_neox")
 MAX_POSITIONS = 256
@@ -163,6 +163,8 @@ def obtain(
 ) -> TrainedMultilingual:
     """The model of `spec` at `directory`, trained unless an intact one is there.
 
+    Where another process trains it just now, that is waited for.
+
     Raises
     ------
     ValueError
@@ -170,9 +172,16 @@ def obtain(
     OSError
         When it cannot be written.
     """
-    found = load_trained(directory)
-    if found is not None and found.spec == spec:
-        return found
+    with alone(directory):
+        found = load_trained(directory)
+        if found is not None and found.spec == spec:
+            return found
+        return _train(spec, directory, report)
+
+
+def _train(
+    spec: MultilingualSpec, directory: Path, report: Callable[[TrainPoint], None] | None
+) -> TrainedMultilingual:
     from models.multilingual_pretrain import pretrain  # here: the rest of this file needs no torch
     from models.pretrain_state import forget, place_of
 

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from lab.errors import TimeLimitError, WorkError
@@ -37,9 +38,17 @@ _MEMORY = {
 
 
 class Worker:
-    """One process that takes calls one after the other."""
+    """One process that takes calls one after the other.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    source
+        Folder of the packages that it imports; those of this process without.
+    priority
+        Its niceness, 0 to 19.
+    """
+
+    def __init__(self, *, source: Path | None = None, priority: int = 0) -> None:
         reading, writing = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         self._process = subprocess.Popen(
@@ -48,9 +57,11 @@ class Worker:
             stdout=subprocess.DEVNULL,
             stderr=self._log,
             pass_fds=[writing],
-            env={**os.environ, **_THREADS, **_MEMORY},
+            cwd=source,
+            env={**os.environ, **_THREADS, **_MEMORY, **({"PYTHONPATH": str(source)} if source else {})},
             start_new_session=True,
         )
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, priority)
         os.close(writing)
         self._answers = reading
         self._unread = b""

@@ -12,12 +12,13 @@ from prefect import task
 
 from lab.fingerprint import canonical, code, fingerprint
 from lab.records import Record, StepRow, TrainLogRow
+from lab.study import Call
 from lab.tables import utc_now
 from models.multilingual import MultilingualSpec, TrainedMultilingual, load_trained
 from tasks.killable import worker
 from tasks.progress import Progress
 from tasks.shell import product_key
-from tasks.training import directory
+from tasks.training import directory, say_if_made
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,12 @@ def training_key(spec: MultilingualSpec) -> str:
 def place(home: Path, spec: MultilingualSpec) -> Path:
     """Where the model of a spec is kept."""
     return directory(home, f"{spec.name}-{spec.seed}", training_key(spec))
+
+
+def training_call(home: Path, spec: MultilingualSpec) -> Call:
+    """What trains the model of a spec, in a worker process."""
+    arguments = {"name": spec.name, "seed": spec.seed, "directory": str(place(home, spec))}
+    return Call(function="models.quant_jobs:train", arguments=arguments)
 
 
 def _is_complete(home: Path, parameters: Mapping[str, Any]) -> bool:
@@ -64,9 +71,10 @@ def train(home: str, what: str, spec: MultilingualSpec, seconds: float, key: str
     found = load_trained(target)
     if found is not None and found.spec == spec:
         return found.digest
+    say_if_made(what, target)
+    call = training_call(Path(home), spec)
     with worker() as process:
-        arguments = {"name": spec.name, "seed": spec.seed, "directory": str(target)}
-        told = process.call("models.quant_jobs:train", arguments, seconds=seconds, report=tell)
+        told = process.call(call.function, call.arguments, seconds=seconds, report=tell)
     digest: str = told["digest"]
     return digest
 

@@ -18,6 +18,7 @@ from prefect import task
 
 from lab.fingerprint import code, fingerprint
 from lab.products import Products
+from lab.study import Call
 from models.kept import load_kept
 from models.lora_recipe import Evaluation, LoraRecipe
 from models.mistral_base import BaseSpec, load_trained
@@ -27,7 +28,7 @@ from tasks.accelerator import accelerator
 from tasks.killable import worker
 from tasks.progress import Progress
 from tasks.shell import product_key
-from tasks.training import directory
+from tasks.training import directory, say_if_made
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +152,12 @@ def base_place(home: Path, spec: BaseSpec) -> Path:
     return directory(home, spec.name, base_key(spec))
 
 
+def base_call(home: Path, spec: BaseSpec) -> Call:
+    """What trains the embedded base, in a worker process."""
+    arguments = {"name": spec.name, "seed": spec.seed, "directory": str(base_place(home, spec))}
+    return Call(function="models.rank_jobs:train_base", arguments=arguments)
+
+
 def _base_is_complete(home: Path, parameters: Mapping[str, Any]) -> bool:
     return load_trained(base_place(home, parameters["spec"])) is not None
 
@@ -180,9 +187,10 @@ def train_base(home: str, spec: BaseSpec, seconds: float, key: str) -> str:
     found = load_trained(base_place(Path(home), spec))
     if found is not None:
         return found.digest
+    call = base_call(Path(home), spec)
+    say_if_made(spec.name, base_place(Path(home), spec))
     with worker() as process:
-        arguments = {"name": spec.name, "seed": spec.seed, "directory": str(base_place(Path(home), spec))}
-        told = process.call("models.rank_jobs:train_base", arguments, seconds=seconds, report=tell)
+        told = process.call(call.function, call.arguments, seconds=seconds, report=tell)
     digest: str = told["digest"]
     return digest
 

@@ -13,8 +13,10 @@ from prefect import task
 from lab.fingerprint import canonical, code, fingerprint
 from lab.fresh import drop_stale
 from lab.records import Record, StepRow, TrainLogRow
+from lab.study import Call, PlannedStep
 from lab.tables import utc_now
 from models.embedded import RUNGS, EmbeddedSpec, TrainedModel, TrainPoint, load_trained, obtain
+from models.kept import is_being_made
 from tasks.progress import Progress
 from tasks.shell import product_key
 
@@ -35,6 +37,23 @@ def directory(home: Path, name: str, key: str) -> Path:
     """
     place = home / "models" / f"{name}-{key}"
     return place if name in RUNGS else drop_stale(place)
+
+
+def planned(home: Path, name: str) -> tuple[PlannedStep, str]:
+    """The training of a rung in a dry run, and its digest; empty when it is not there."""
+    place = directory(home, name, training_key(RUNGS[name]))
+    found = load_trained(place)
+    call = Call(function="models.embedded:obtain_rung", arguments={"name": name, "directory": str(place)})
+    step = PlannedStep(
+        name=f"train {name}", units=1, cached=int(found is not None), ahead=() if found else (call,)
+    )
+    return step, found.digest if found else ""
+
+
+def say_if_made(what: str, place: Path) -> None:
+    """Say that another process trains it just now, if one does: the caller will wait for it."""
+    if is_being_made(place):
+        logger.info("%s is being trained by another process: waiting for it", what)
 
 
 def _is_complete(home: Path, parameters: Mapping[str, Any]) -> bool:
@@ -58,7 +77,9 @@ def train(home: str, name: str, key: str) -> dict[str, Any]:
         logger.info("train %s: held out %.3f nats a token", name, point.valid_loss_nats)
         progress.reach(point.iteration)
 
-    trained = obtain(spec, directory(Path(home), name, key), report=report)
+    place = directory(Path(home), name, key)
+    say_if_made(name, place)
+    trained = obtain(spec, place, report=report)
     return {"digest": trained.digest, "heldout_bits_per_byte": trained.heldout_bits_per_byte}
 
 

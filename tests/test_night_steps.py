@@ -31,6 +31,7 @@ from lab.records import QueueRow
 from lab.snapshot_source import copy_source
 from lab.store import Store
 from tasks import launching
+from tasks.ahead import Ahead
 from tasks.launching import Launched
 from tasks.night_children import Child, Children
 from tests.night_rows import DECISION, NIGHT, RUN
@@ -45,7 +46,14 @@ def night(home: Path, *, climb: bool) -> Night:
     wishes = Wishes(profile="smoke", names=(), only_left=True, climb=climb)
     children = Children(home, home)
     return Night(
-        home=home, wishes=wishes, book=book, source=home, root="n1", children=children, ends=elapsed() + 60
+        home=home,
+        wishes=wishes,
+        book=book,
+        source=home,
+        root="n1",
+        children=children,
+        ahead=Ahead(home),
+        ends=elapsed() + 60,
     )
 
 

@@ -1,0 +1,133 @@
+"""What a night makes beforehand: in order, once, at the lowest priority, and gone when the night ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lab.study import Call
+from models.kept import alone, is_being_made
+from tasks.ahead import LOWEST_PRIORITY, Ahead
+from tests.ladder_command import ROOT
+
+PATIENCE_SECONDS = 60.0
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the code with calls that write down who made them and when, in `made`."""
+    package = tmp_path / "models"
+    package.mkdir()
+    (package / "trial_jobs.py").write_text(
+        textwrap.dedent(
+            f"""
+            import os, pathlib, time
+
+            def note(*, name, report, seconds=0.0):
+                with open({str(tmp_path / "made")!r}, "a") as file:
+                    print(name, os.getpid(), os.getpriority(os.PRIO_PROCESS, 0), file=file)
+                time.sleep(seconds)
+                if name == "bad":
+                    raise ValueError("no such thing")
+            """
+        )
+    )
+    (package / "__init__.py").write_text("")
+    for name in ("tasks", "lab"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+@pytest.fixture
+def ahead(source: Path) -> Iterator[Ahead]:
+    found = Ahead(source, cores=2)
+    yield found
+    found.stop()
+
+
+def call(name: str, seconds: float = 0.0) -> Call:
+    return Call(function="models.trial_jobs:note", arguments={"name": name, "seconds": seconds})
+
+
+def made(source: Path, count: int) -> list[list[str]]:
+    """The lines that were written, once there are so many."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        lines = (source / "made").read_text().splitlines() if (source / "made").exists() else []
+        if len(lines) >= count:
+            return [line.split() for line in lines]
+        time.sleep(0.05)
+    raise AssertionError(f"{count} calls were not made in {PATIENCE_SECONDS:.0f} s")
+
+
+def test_calls_are_made_in_order_once_and_after_one_that_failed(source: Path, ahead: Ahead) -> None:
+    ahead.want([call("a"), call("bad"), call("a"), call("b")])
+    made(source, 3)
+    ahead.want([call("a"), call("c")])
+    lines = made(source, 4)
+    assert [line[0] for line in lines] == ["a", "bad", "b", "c"]
+    assert {line[2] for line in lines} == {str(LOWEST_PRIORITY)}
+    assert os.getpriority(os.PRIO_PROCESS, 0) != LOWEST_PRIORITY
+
+
+def test_what_has_not_begun_is_dropped_when_it_is_wanted_no_more(source: Path, ahead: Ahead) -> None:
+    ahead.want([call("a", 1.0), call("dropped")])
+    made(source, 1)
+    ahead.want([call("b")])
+    assert [line[0] for line in made(source, 2)] == ["a", "b"]
+
+
+def test_its_process_ends_with_it_in_the_middle_of_a_call(source: Path, ahead: Ahead) -> None:
+    ahead.want([call("a", 60.0), call("never")])
+    process = psutil.Process(int(made(source, 1)[0][1]))
+    ahead.stop()
+    assert not process.is_running()
+    ahead.want([call("later")])
+    assert len(made(source, 1)) == 1
+
+
+def test_nothing_is_made_on_one_core(source: Path) -> None:
+    found = Ahead(source, cores=1)
+    found.want([call("a")])
+    found.stop()
+    assert not (source / "made").exists()
+
+
+def _hold(place: str) -> None:
+    with alone(Path(place)):
+        print("held", flush=True)
+        time.sleep(60)
+
+
+def test_who_wants_what_another_process_makes_waits_for_it_and_not_for_a_dead_one(tmp_path: Path) -> None:
+    place = tmp_path / "models" / "one-key"
+    assert not is_being_made(place)
+    code = f"from tests.test_ahead import _hold; _hold({str(place)!r})"
+    maker = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert maker.stdout is not None
+    assert maker.stdout.readline() == b"held\n"
+    assert is_being_made(place)
+    waiting = multiprocessing.get_context("spawn").Process(target=_enter, args=(str(place),))
+    waiting.start()
+    waiting.join(timeout=3.0)
+    assert waiting.is_alive()
+    maker.kill()
+    maker.wait()
+    waiting.join(timeout=PATIENCE_SECONDS)
+    assert waiting.exitcode == 0
+    assert not is_being_made(place)
+    maker.stdout.close()
+
+
+def _enter(place: str) -> None:
+    with alone(Path(place)):
+        pass
