@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deployments import automations, environment, processes, register
+from deployments import automations, environment, processes, register, server_database
 from deployments.environment import Process, Service
 from deployments.processes import marked
 from lab import lock
@@ -197,6 +197,7 @@ def _start_server(home: Path, port: int | None, report: Report) -> Service:
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     report(f"Starting the server at {_page(url)} (the first time takes up to a minute).")
+    server_database.provide(home)
     server = processes.start(command, log=log, environment=variables, cwd=home)
     service = Service(url=url, mark=mark, server=server, worker=None)
     environment.write_service(home, service)

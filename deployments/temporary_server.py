@@ -29,7 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deployments import environment
+from deployments import environment, server_database
 
 START_TIMEOUT_SECONDS = 180.0
 """A fresh home's database is made first: 18 to 59 s were seen on a loaded machine."""
@@ -54,6 +54,7 @@ class TemporaryServer:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         read_end, self._owner_end = os.pipe()
         environment.prefect_home(home).mkdir(parents=True, exist_ok=True)
+        server_database.provide(home)
         self.log = environment.prefect_home(home) / "temporary-server.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
