@@ -162,7 +162,7 @@ MUTATIONS = (
     Mutation(
         "two nights: the second is refused", "lab/night_book.py",
         "        with lock.held(path):\n", "        with lock.held(path, shared=True):\n",
-        (KILLED,),
+        (BOOK,),
     ),
     Mutation(
         "import: a huge file is not read", "lab/earlier_reading.py",

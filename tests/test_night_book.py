@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from lab.machine import environment
+from lab.errors import UsageError
+from lab.machine import environment, this_process
 from lab.night_book import (
     AT_DEADLINE,
     NightBook,
     chain_root,
     done_in_chain,
     left_over,
+    only_night,
     open_night,
     past_runs,
 )
@@ -134,3 +136,15 @@ def test_runs_that_found_their_work_done_teach_nothing(tmp_path: Path) -> None:
     warm = [replace(long, night_id="n2", seconds=9.0), replace(long, night_id="n3", item="y", seconds=9.0)]
     Store(tmp_path).record([NIGHT, RUN, place, long, *others, *warm])
     assert sorted((one.item, one.seconds) for one in past_runs(Store(tmp_path))) == [("x", 60.0), ("y", 9.0)]
+
+
+def test_a_second_night_is_refused_and_names_the_first(tmp_path: Path) -> None:
+    Store(tmp_path).record([replace(NIGHT, state="running", ended_at=None, process=this_process())])
+    with (
+        only_night(tmp_path),
+        pytest.raises(UsageError, match=r"night n1, begun 2026-11-20 12:00 UTC.*let it end"),
+        only_night(tmp_path),
+    ):
+        raise AssertionError("two nights run at once")
+    with only_night(tmp_path):
+        pass
