@@ -1,8 +1,9 @@
-"""What the candidates of a night will need, made beforehand on a processor core that is idle.
+"""What the candidates of a night will need, made beforehand on processor cores that are idle.
 
-Much of a night is one training after the other, each on one core. A process of the lowest priority makes what
-dry runs name in `PlannedStep.ahead`: a run that comes to need what is under way waits for it
-(`models.kept.alone`), and what has not begun it makes itself.
+Much of a night is one training after the other, each on one core. Two processes of low priority make what dry
+runs name in `PlannedStep.ahead`: a run that comes to need what is under way waits for it
+(`models.kept.alone`), and what has not begun it makes itself. The second process has its turn where the first
+leaves a core idle, as while the run waits.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from tasks.killable import Worker
 logger = logging.getLogger(__name__)
 
 LONGEST_SECONDS = 6 * 3600.0
-LOWEST_PRIORITY = 19
+PRIORITIES = (10, 19)
+"""Niceness of the processes: of two on one core the second gets an eighth, and both little beside a run."""
 
 
 class Ahead:
-    """One process, started with the first call that is wanted.
+    """Processes that are started with the first calls that are wanted.
 
     Parameters
     ----------
     source
-        Folder of the packages that it imports.
+        Folder of the packages that they import.
     cores
         Of the machine; with one there is nothing idle, and nothing is made.
     """
@@ -41,8 +43,7 @@ class Ahead:
         self._wanted: list[Call] = []
         self._begun: list[Call] = []
         self._is_over = False
-        self._worker: Worker | None = None
-        self._thread: threading.Thread | None = None
+        self._at_work: list[tuple[Worker, threading.Thread]] = []
 
     def want(self, calls: Iterable[Call]) -> None:
         """Make these, in order and each once, in place of those that were wanted and have not begun."""
@@ -53,22 +54,24 @@ class Ahead:
             for call in calls:
                 if call not in self._begun and call not in self._wanted:
                     self._wanted.append(call)
-            if self._thread is None and self._wanted:
-                self._worker = Worker(source=self._source, priority=LOWEST_PRIORITY)
-                self._thread = threading.Thread(target=self._make, args=(self._worker,), daemon=True)
-                self._thread.start()
-            self._changed.notify()
+            if self._wanted and not self._at_work:
+                for priority in PRIORITIES:
+                    process = Worker(source=self._source, priority=priority)
+                    thread = threading.Thread(target=self._make, args=(process,), daemon=True)
+                    thread.start()
+                    self._at_work.append((process, thread))
+            self._changed.notify_all()
 
     def stop(self) -> None:
-        """End the process, in the middle of a call too; what was begun goes on from its last checkpoint."""
+        """End the processes, in the middle of a call too; what was begun goes on from its checkpoint."""
         with self._changed:
             self._is_over = True
-            self._changed.notify()
-        if self._worker is not None and self._thread is not None:
-            self._worker.kill()
-            self._thread.join()
-            self._worker.close()
-            self._worker = self._thread = None
+            self._changed.notify_all()
+        for process, thread in self._at_work:
+            process.kill()
+            thread.join()
+            process.close()
+        self._at_work.clear()
 
     def _make(self, process: Worker) -> None:
         while True:
