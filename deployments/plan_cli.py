@@ -161,4 +161,4 @@ def _said(told: Mapping[str, Any]) -> str:
         return f"unknown; a night takes {terminal.duration(UNKNOWN_SECONDS)} for it"
     if source == "declared":
         return f"{seconds}, as the study declares for two cores"
-    return f"{seconds}, {source.replace('1 runs', 'one run')} on this processor"
+    return f"{seconds}, {source} on this processor"

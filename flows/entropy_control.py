@@ -386,6 +386,6 @@ STUDY = Study(
     steps=steps,
     flow=entropy_control,
     entrypoint="flows.entropy_control.entropy_control",
-    expected_seconds={"smoke": 45.0, "laptop": 10_800.0, "full": 10_800.0},
+    expected_seconds={"smoke": 120.0, "laptop": 10_800.0, "full": 10_800.0},
     next_flows=("entropy_ladder", "direct_injection"),
 )

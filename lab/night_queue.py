@@ -97,7 +97,7 @@ def predicted(
     >>> one = Candidate(study="s", profile="p", settings={}, why="plan")
     >>> run = Past(item=one.item, study="s", profile="p", cpu="c", missing=0.5, seconds=62.0)
     >>> predicted(one, missing=1.0, past=[run], declared=None, cpu="c")
-    Prediction(seconds=112.0, source='learnt from 1 runs')
+    Prediction(seconds=112.0, source='learnt from 1 run')
     >>> predicted(one, missing=0.0, past=[], declared=300.0, cpu="c").seconds
     12.0
     """
@@ -109,7 +109,7 @@ def predicted(
     alike = [one for one in alike if one.item == candidate.item] or alike
     known = [max(0.0, one.seconds - START_SECONDS) / one.missing for one in alike]
     if known:
-        whole, source = median(known), f"learnt from {len(known)} runs"
+        whole, source = median(known), f"learnt from {len(known)} {'runs' if len(known) > 1 else 'run'}"
     elif declared is not None:
         whole, source = declared, "declared"
     else:

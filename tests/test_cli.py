@@ -157,14 +157,14 @@ def test_a_plan_reckons_as_a_night_would_and_leaves_the_home_byte_for_byte_as_it
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
 
     [told] = json.loads(said(monkeypatch, capsys, "plan", "entropy-seeds", "--json")[1])
-    assert told["expected_from"] == "learnt from 1 runs"
+    assert told["expected_from"] == "learnt from 1 run"
     assert told["expected_seconds"] == pytest.approx(360.0, abs=1.0)  # the longest by hand, none of it here
     code, out, _ = said(monkeypatch, capsys, "plan", "entropy_seeds")
-    assert (code, "expected: 6 min, learnt from one run on this processor" in out) == (0, True)
+    assert (code, "expected: 6 min, learnt from 1 run on this processor" in out) == (0, True)
     assert max(map(len, out.splitlines())) <= 80
     every = json.loads(said(monkeypatch, capsys, "plan", "--json")[1])
     assert {one["study"]: one["expected_from"] for one in every} == {
-        name: "learnt from 1 runs" if name == "entropy_seeds" else "declared" for name in studies()
+        name: "learnt from 1 run" if name == "entropy_seeds" else "declared" for name in studies()
     }
     other = json.loads(said(monkeypatch, capsys, "plan", "entropy_seeds", "--set", "samples=32", "--json")[1])
     assert other[0]["expected_seconds"] > told["expected_seconds"]  # more to make than the profile has

@@ -109,7 +109,7 @@ def test_a_second_night_learns_from_the_first_how_long_it_takes(whole: Path) -> 
                  seconds=r["seconds"]) for r in rows]  # fmt: skip
     one = Candidate(study="nanodesmo", profile="smoke", settings={}, why="a test")
     found = predicted(one, missing=1.0, past=past, declared=1e6, cpu=rows[0]["cpu"])
-    assert found.source == "learnt from 1 runs"
+    assert found.source == "learnt from 1 run"
     assert found.seconds == pytest.approx(rows[0]["seconds"], rel=0.05)
 
 
