@@ -19,6 +19,9 @@ from lab.fingerprint import canonical, fingerprint
 from lab.gates import Gate
 from lab.records import DeviationRow, PlanRow
 
+MOST_SAID = 300
+"""Characters of what is wrong with a file: an error may quote all of it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -99,8 +102,9 @@ def read_declared(home: Path, study: str, profile: str) -> Declared | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = str(error)[:MOST_SAID]  # it may quote the file
         raise UsageError(
-            f"the frozen plan {path} is malformed ({error}); restore it, or delete it to freeze the next one"
+            f"the frozen plan {path} is malformed ({said}); restore it, or delete it to freeze the next one"
         ) from error
     return declared
 

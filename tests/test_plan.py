@@ -63,6 +63,16 @@ def test_a_damaged_frozen_plan_is_refused_with_its_path(tmp_path: Path, text: st
         read_declared(tmp_path, PLAN.study, "smoke")
 
 
+def test_a_refusal_does_not_quote_a_whole_file(tmp_path: Path) -> None:
+    frozen = freeze(tmp_path, PLAN, now=NOW)
+    path = tmp_path / "plans" / PLAN.study / "smoke.json"
+    body = {"plan_hash": frozen.plan_hash, "text": frozen.text, "frozen_at": "x" * 50_000}
+    path.write_text(json.dumps(body))
+    with pytest.raises(UsageError, match="is malformed") as refused:
+        read_declared(tmp_path, PLAN.study, "smoke")
+    assert len(str(refused.value)) < 1_000
+
+
 def test_an_edited_frozen_plan_is_refused(tmp_path: Path) -> None:
     freeze(tmp_path, PLAN, now=NOW)
     path = tmp_path / "plans" / PLAN.study / "smoke.json"
