@@ -83,7 +83,8 @@ class Ahead:
                 self._begun.append(call)
             try:
                 process.call(call.function, call.arguments, seconds=LONGEST_SECONDS, report=lambda _: None)
-            except WorkError as error:  # the run that needs it meets the same, and says so
-                logger.debug("%s beforehand: %s", call.function, error)
+            except WorkError as error:
+                if not self._is_over:  # the run that needs it makes it, or meets the same
+                    logger.warning("%s was not made beforehand: %s", call.arguments.get("name"), error)
                 if not process.is_ready:
                     return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import multiprocessing
 import os
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.registry import studies
 from lab.study import Call
 from models.kept import alone, is_being_made
 from tasks.ahead import PRIORITIES, Ahead
@@ -72,7 +75,7 @@ def made(source: Path, count: int) -> list[list[str]]:
 
 
 def test_each_call_is_made_once_at_a_low_priority_and_after_one_that_failed(
-    source: Path, ahead: Ahead
+    source: Path, ahead: Ahead, caplog: pytest.LogCaptureFixture
 ) -> None:
     ahead.want([call("a"), call("bad"), call("a"), call("b")])
     made(source, 3)
@@ -82,6 +85,7 @@ def test_each_call_is_made_once_at_a_low_priority_and_after_one_that_failed(
     assert {int(line[2]) for line in lines} <= set(PRIORITIES)
     assert all(line[3] in (line[2], "none") for line in lines)  # of its session, where Linux has one
     assert os.getpriority(os.PRIO_PROCESS, 0) < min(PRIORITIES)
+    assert "bad was not made beforehand: ValueError: no such thing" in caplog.text
 
 
 def test_the_first_begins_first_and_what_has_not_begun_can_be_dropped(source: Path, ahead: Ahead) -> None:
@@ -98,6 +102,22 @@ def test_its_processes_end_with_it_in_the_middle_of_a_call(source: Path, ahead: 
     assert not any(process.is_running() for process in processes)
     ahead.want([call("later")])
     assert len(made(source, 2)) == 2
+
+
+def test_dry_runs_name_functions_that_take_the_arguments_one_for_each_missing_model(tmp_path: Path) -> None:
+    steps = [one for study in studies().values() for one in study.steps(study.profiles["smoke"], tmp_path)]
+    trained = [step for step in steps if step.ahead]
+    assert all(len(step.ahead) == step.units - step.cached for step in trained)
+    calls = [each for step in trained for each in step.ahead]
+    for each in calls:
+        module, _, name = each.function.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        inspect.signature(function).bind(**each.arguments, report=print)
+    assert {each.function for each in calls} == {
+        "models.embedded:obtain_rung",
+        "models.quant_jobs:train",
+        "models.rank_jobs:train_base",
+    }
 
 
 def test_nothing_is_made_on_one_core(source: Path) -> None:

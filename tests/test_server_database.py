@@ -51,7 +51,7 @@ def test_it_holds_what_every_home_needs_and_a_server_takes_it_as_it_is(made: Pat
     assert filled(made) == FILLED
     assert provide(tmp_path, made)
     database = environment.prefect_home(tmp_path) / DATABASE
-    assert database.read_bytes() == (made).read_bytes()
+    assert database.read_bytes() == made.read_bytes()
     _run(SERVE, tmp_path)
     assert filled(database) == FILLED
 
