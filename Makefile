@@ -5,7 +5,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test check bench slow clean-venv
+.PHONY: demo test test-all check bench slow clean-venv
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -21,6 +21,9 @@ TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: .venv/.installed   ## every default test, in two processes
 	$(TESTS)
+
+test-all: .venv/.installed   ## the long ones too: all but what needs hours, a server, an accelerator or the network
+	$(TESTS) -m 'not slow and not ollama and not gpu and not hub and not cluster and not postgres'
 
 check: .venv/.installed  ## ruff, mypy strict on every package, then the tests
 	$(BIN)/ruff check .

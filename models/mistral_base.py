@@ -124,6 +124,8 @@ class TrainedBase:
     """SHA-256 over weights and tokeniser."""
     parameters: int
     """All of them; the tied embedding counts once."""
+    modules: tuple[str, ...]
+    """Names of those that take an adapter, as `models.adapters.adaptable` gives them."""
     base_accuracy: float
     """Share of `spec.scored` validation problems in wording "base" solved greedily, by the strict rule."""
     downstream_accuracy: float
@@ -188,8 +190,14 @@ def load_trained(directory: Path) -> TrainedBase | None:
         return None
     try:
         names = {field.name for field in dataclasses.fields(TrainedBase)}
-        known: dict[str, Any] = {name: body[name] for name in names - {"directory", "spec", "log"}}
-        log = tuple(TrainPoint(**point) for point in body["log"])
-        return TrainedBase(**known, directory=directory, spec=BaseSpec(**body["spec"]), log=log)
+        plain = names - {"directory", "spec", "log", "modules"}
+        known: dict[str, Any] = {name: body[name] for name in plain}
+        return TrainedBase(
+            **known,
+            directory=directory,
+            spec=BaseSpec(**body["spec"]),
+            log=tuple(TrainPoint(**point) for point in body["log"]),
+            modules=tuple(body["modules"]),
+        )
     except (KeyError, TypeError, ValueError):
         return None  # written by a version with other fields: train again

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
+from torch.nn import Linear
 from transformers import GenerationConfig, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from models.answers import Item, completion, is_correct, prompt
@@ -80,12 +81,18 @@ def pretrain(
         }
     facts = {
         "parameters": sum(p.numel() for p in model.parameters()),
+        "modules": _linears(model),
         **{f"{wording}_accuracy": share for wording, share in accuracies.items()},
         "seconds": max(time.perf_counter() - wall, log[-1].seconds),
         "cpu_seconds": time.process_time() - cpu,
         "log": [dataclasses.asdict(point) for point in log],
     }
     return PretrainedBase(model=model, tokenizer=ours, facts=facts)
+
+
+def _linears(model: Any) -> list[str]:
+    named = model.model.layers.named_modules(prefix="model.layers")
+    return [name for name, module in named if isinstance(module, Linear)]
 
 
 def training_texts(spec: BaseSpec) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.nano_adamw import MOMENTS, NanoAdamW
 from models.nano_corpus import NanoCorpus
 from models.nano_interventions import Batch, disturbed_batch, disturbed_state, seen_statistics
 from models.nano_log import Reaction
@@ -30,7 +31,6 @@ from models.self_state import SelfState, Update
 
 HELD_OUT_BATCH = 64
 """Windows at a time where the whole held-out text is scored."""
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 Body = dict[str, Any]
 
@@ -84,7 +84,9 @@ class NanoRun:
         self._train = Windows(corpus.train, recipe.shape.block_size)
         self.heldout = Windows(corpus.heldout, recipe.shape.block_size)
         self.trained = {name: p for name, p in self._parameters() if p.requires_grad}
-        self._optimizer = self._new_optimizer()
+        self._optimizer = NanoAdamW(
+            self.trained.values(), beta1=recipe.beta1, beta2=recipe.beta2, weight_decay=recipe.weight_decay
+        )
         self.step = 0
         self.statistics: dict[str, float] | None = None
         """Of the step before, by name; None before the first."""
@@ -101,18 +103,6 @@ class NanoRun:
 
     def _modules(self) -> list[tuple[str, torch.nn.Module]]:
         return [("gpt", self.gpt)] + ([] if self.state is None else [("self", self.state)])
-
-    def _new_optimizer(self) -> torch.optim.AdamW:
-        recipe = self.recipe
-        matrices = [p for p in self.trained.values() if p.dim() > 1]
-        others = [p for p in self.trained.values() if p.dim() <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(
-            groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2), fused=True
-        )
 
     def windows(self, step: int) -> Batch:
         """What the data hold for a step, undisturbed; the same for all arms of an order seed."""
@@ -136,16 +126,14 @@ class NanoRun:
             logits = self.gpt(batch.x, added=added, hidden=batch.hidden)
         positions = "all" if recipe.state is None else recipe.state.positions
         loss, entropy, top1 = loss_and_statistics(logits, batch.y, positions)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.clear()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(self.trained.values(), recipe.clip_norm))
         found = (float(loss.detach()), norm, step / recipe.steps, entropy, top1)
         rate = recipe.rate(step) * self.plan.rate_factor(step)
         self._refuse_no_number(found, rate)
         about = self._about_state(update, s)  # with the weights that the loss is of
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.step()
+        self._optimizer.step(rate)
         self.statistics = dict(zip(STATISTICS, found, strict=True))
         self.step += 1
         return Reaction(
@@ -267,8 +255,8 @@ class NanoRun:
         """All that is carried on, by name; views, not copies."""
         found = {f"{part}.{name}": t for part, m in self._modules() for name, t in m.state_dict().items()}
         for name, parameter in self.trained.items():
-            moments = self._optimizer.state.get(parameter, {})
-            found |= {f"{name} {key}": moments[key] for key in _MOMENTS if key in moments}
+            moments = self._optimizer.moments.get(parameter, {})
+            found |= {f"{name} {key}": tensor for key, tensor in moments.items()}
         for name, rows in (("trajectory", self.trajectory), ("seen", self.seen)):
             if rows:
                 found[name] = torch.stack(rows)
@@ -286,9 +274,9 @@ class NanoRun:
             for name, t in module.state_dict().items():
                 t.copy_(tensors[f"{part}.{name}"])
         for name, parameter in self.trained.items():
-            held = {key: tensors[f"{name} {key}"] for key in _MOMENTS if f"{name} {key}" in tensors}
+            held = {key: tensors[f"{name} {key}"] for key in MOMENTS if f"{name} {key}" in tensors}
             if held:  # none where no step reached the parameter
-                self._optimizer.state[parameter] = held
+                self._optimizer.moments[parameter] = held
         for name, into in (("trajectory", self.trajectory), ("seen", self.seen)):
             into[:] = list(tensors[name]) if name in tensors else []
         self.step, self.statistics = body["step"], body["statistics"]

@@ -38,6 +38,8 @@ STOP_GRACE_SECONDS = 8.0
 """Between asking a run to end and killing it: less than the 15 s that a night may exceed its budget by."""
 BY_HAND = "cancelled by hand"
 TAIL_LINES = 5
+SHORTEST_PAUSE_SECONDS = 0.2
+"""Between two looks at a run's state, at first and after it has said something; up to ten times it after."""
 PROGRESS_EVERY_SECONDS = 20.0
 """Between two lines of progress that a night passes on."""
 SERVER_PATIENCE_SECONDS = 120.0
@@ -123,7 +125,7 @@ class Launched:
         httpx.TransportError
             The server has not answered for `SERVER_PATIENCE_SECONDS`.
         """
-        pause = 0.2
+        pause = SHORTEST_PAUSE_SECONDS
         heard = elapsed()
         while True:
             try:
@@ -133,14 +135,15 @@ class Launched:
                 found = None
                 if elapsed() - heard > SERVER_PATIENCE_SECONDS:
                     raise
-            self._tell()
+            if self._tell():  # its gates have spoken, say: it may end at once
+                pause = SHORTEST_PAUSE_SECONDS
             if found is not None:
                 break
             left = deadline - elapsed()
             if left <= 0.0:
                 return None
             self._pause(min(left, pause))
-            pause = min(2.0, 1.2 * pause)
+            pause = min(10 * SHORTEST_PAUSE_SECONDS, 1.2 * pause)
         if self.child is not None and found[0] in ("COMPLETED", "FAILED"):
             self.children.see_off(self.child)
         elif self.child is not None:  # cancelled on its page, say: nobody has told its process
@@ -156,15 +159,19 @@ class Launched:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.child.process.wait(timeout=seconds)
 
-    def _tell(self) -> None:
-        """Pass on the lines that the run's process wrote since; those of progress now and then only."""
+    def _tell(self) -> bool:
+        """Pass on the lines that the run's process wrote since; those of progress now and then only.
+
+        Whether it wrote any that is not of progress.
+        """
         if self.child is None:
-            return
+            return False
         with self.log.open("rb") as file:
             file.seek(self.told)
             new = file.read()
         whole = new[: new.rfind(b"\n") + 1]
         self.told += len(whole)
+        has_news = False
         for line in whole.decode("utf-8", "replace").splitlines():
             said = _LINE.fullmatch(line)
             if said is None:
@@ -173,7 +180,10 @@ class Launched:
                 if time.monotonic() - self.last_progress < PROGRESS_EVERY_SECONDS:
                     continue
                 self.last_progress = time.monotonic()
+            else:
+                has_news = True
             logger.info("  %s", said[1])
+        return has_news
 
     def stop(self, why: str) -> None:
         """End the run: it is asked first, then killed; its page says why, and what is done stays done."""

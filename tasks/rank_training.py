@@ -343,13 +343,16 @@ def read_adapter(home: Path, job: ArmJob) -> dict[str, Any]:
 
 
 def module_names(base: Base) -> tuple[str, ...]:
-    """Names of the modules of the base that can be adapted.
+    """Names of the modules of the base that can be adapted; an embedded one was kept with them.
 
     Raises
     ------
     TimeLimitError, WorkError
         As `train_arm`.
     """
+    kept = load_trained(Path(base.where))
+    if kept is not None:
+        return kept.modules
     with accelerator(), worker(near=base.where) as process:
         arguments, limit = {"base": base.where}, MODULES_SECONDS
         told = process.call("models.rank_jobs:modules", arguments, seconds=limit, report=_unheard)

@@ -83,6 +83,7 @@ def test_modes_against_the_baseline_are_recorded_and_no_decision_reads_them(inje
     assert roles == [{"role": "secondary"}]
 
 
+@pytest.mark.long
 def test_a_second_run_computes_nothing_and_changes_no_count_or_decision(home: Path) -> None:
     before, decided = ask(COUNTS, home=home), ask(DECISIONS, home=home)
     done = ladder(*RUN, home=home, own_server=True)

@@ -73,6 +73,7 @@ def test_every_text_has_its_taped_seed_and_its_place_in_one_interleaved_order(co
     assert mixed["changes"] > 300
 
 
+@pytest.mark.long
 def test_a_second_run_computes_nothing_and_its_decision_can_be_computed_again(
     controlled: Path, tmp_path: Path
 ) -> None:

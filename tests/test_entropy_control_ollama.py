@@ -53,6 +53,7 @@ def words(seed: str) -> str:
     return " ".join(random.Random(seed).choices(vocabulary(), k=20))
 
 
+@pytest.mark.long
 def test_a_server_that_follows_the_seed_is_detected_with_a_load_before_every_cold_text(store: Store) -> None:
     with OllamaServer() as server:
         [decision] = entropy_control(small(server))["decisions"]
@@ -87,6 +88,7 @@ def test_a_server_with_one_text_for_every_seed_never_shows_that_text_follows_the
     assert store.read(apart).rows() == [(1.0, 12)]  # 73 such pairs make it EQUIVALENT; the profiles have 150
 
 
+@pytest.mark.long
 def test_a_server_that_follows_the_label_is_invalid_though_its_repeats_agree(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,6 +163,7 @@ def fading(settings: EntropyLadder) -> dict[str, Any]:
     return ladder.result()
 
 
+@pytest.mark.long
 def test_two_equivalent_rungs_in_a_row_end_the_ladder(store: Store) -> None:
     def wide(place: int, given: Protocol) -> Protocol:
         return replace(given, plan=replace(given.plan, margin=3.0))

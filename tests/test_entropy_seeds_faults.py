@@ -99,6 +99,7 @@ def test_a_run_goes_on_while_another_process_holds_the_store(finished: Path, hom
     assert not list((home / "outbox").glob("*.batch"))
 
 
+@pytest.mark.long
 def test_ctrl_c_says_how_to_go_on_and_closes_the_run(replaying: Path) -> None:
     process = start(*RUN, home=replaying)
     assert process.stderr is not None

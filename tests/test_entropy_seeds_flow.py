@@ -61,6 +61,7 @@ def test_a_second_run_computes_nothing_and_changes_no_count_or_decision(home: Pa
     assert ask(DECISIONS, home=home) == decided
 
 
+@pytest.mark.long
 def test_editing_a_formula_runs_the_analysis_again_and_nothing_above_it(home: Path, tmp_path: Path) -> None:
     tree = copy_tree(tmp_path / "tree")
     formula = tree / "stats" / "equivalence.py"

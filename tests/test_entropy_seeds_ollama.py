@@ -41,6 +41,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store(tmp_path)
 
 
+@pytest.mark.long
 def test_the_laptop_profile_reaches_its_verdicts(store: Store) -> None:
     with OllamaServer() as server:
         result = entropy_seeds(small(server))
@@ -106,6 +107,7 @@ def test_a_missing_model_is_named_with_what_to_pull(store: Store) -> None:
     assert "ModelMissing" in store.read("SELECT reason FROM step").item()
 
 
+@pytest.mark.long
 def test_a_server_that_goes_away_leaves_rows_with_a_reason_and_a_run_to_go_on_with(store: Store) -> None:
     server = OllamaServer()
     server.faults = lambda number: server.refuse_from_now_on() if number == 20 else None

@@ -314,6 +314,7 @@ def test_injection_is_analysed_mode_by_mode_without_seeds(
         assert all(r["p"] is not None for r in decisive if r["hypothesis"] == "omnibus")
 
 
+@pytest.mark.long
 def test_a_second_import_computes_nothing_and_adds_no_rows(
     imported: tuple[Path, list[dict[str, Any]]], written: dict[str, Path], store: Store, tmp_path: Path
 ) -> None:
@@ -363,6 +364,7 @@ def test_import_and_gates_in_one_line_of_a_shell(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_the_report_has_the_imported_results(
     imported: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_every_sentence_has_its_bits_and_every_rounding_its_coverage(quantised: 
     assert least["share"] > 0.5
 
 
+@pytest.mark.long
 def test_a_second_run_computes_nothing_again(home: Path) -> None:
     before = ask(COUNTS, home=home)
     done = ladder(*SMALL, home=home, own_server=True)

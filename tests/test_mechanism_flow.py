@@ -96,6 +96,7 @@ def test_gates_follow_their_routes_and_a_decision_can_be_computed_again(small: P
     assert rows[-1]["next"] == "stop"
 
 
+@pytest.mark.long
 def test_a_second_run_computes_nothing_and_changes_no_number(small: Path, home: Path) -> None:
     before = ask(COUNTS, home=home), ask(DECIDED, home=home)
     done = ladder(*again(small), home=home, own_server=True)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from models.adapters import adaptable
 from models.answers import is_correct, prompt
 from models.embedded import TrainPoint
 from models.mistral_base import BASES, BaseSpec, TrainedBase, load_trained, obtain
@@ -58,8 +59,8 @@ def test_it_has_28_linear_modules_in_its_blocks_and_about_214_thousand_parameter
     trained: TrainedBase,
 ) -> None:
     model, _ = loaded(trained.directory)
-    inside = [name for name, part in model.model.layers.named_modules() if isinstance(part, torch.nn.Linear)]
-    assert len(inside) == 28
+    assert trained.modules == tuple(adaptable(model))
+    assert len(trained.modules) == 28
     assert trained.parameters == sum(p.numel() for p in model.parameters())
     assert 205_000 <= trained.parameters <= 220_000
     assert model.lm_head.weight is model.model.embed_tokens.weight

@@ -166,6 +166,7 @@ def test_the_skipped_phase_says_why(small: Path) -> None:
     assert all("second_corpus" in row["reason"] for row in rows)
 
 
+@pytest.mark.long
 def test_a_second_run_trains_nothing_and_changes_no_number(home: Path) -> None:
     counts, decided, runs = (ask(query, home=home) for query in (COUNTS, DECIDED, RUNS))
     done = ladder(*settings(home.parent), home=home, own_server=True)
@@ -277,6 +278,7 @@ def test_a_text_with_too_few_held_out_windows_is_refused_where_it_is_tested_froz
     assert done.returncode == 0
 
 
+@pytest.mark.long
 def test_a_phase_whose_trainings_failed_fails_and_so_does_its_run(tmp_path: Path) -> None:
     home = tmp_path / "home"
     done = ladder(*settings(tmp_path, learning_rate="1e30"), "--only", "controls", home=home)

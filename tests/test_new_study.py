@@ -40,6 +40,7 @@ def home(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.long
 def test_the_example_is_three_files_and_its_own_tests_pass(tree: Path, tmp_path: Path) -> None:
     there = sorted(str(file.relative_to(EXAMPLE)) for file in EXAMPLE.rglob("*.py"))
     assert there == FILES
@@ -51,6 +52,7 @@ def test_the_example_is_three_files_and_its_own_tests_pass(tree: Path, tmp_path:
     assert done.stdout.startswith("." * 7 + " ")
 
 
+@pytest.mark.long
 def test_a_night_runs_it_and_plan_gates_and_report_show_it(home: Path, tree: Path) -> None:
     [row] = ask("SELECT verdict, exploratory, sentence FROM decision", home=home)
     assert row["exploratory"] is False

@@ -64,6 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.long
 def test_code_edited_during_a_night_changes_nothing_that_runs_in_it(whole: Path) -> None:
     [last] = ask("SELECT source FROM night WHERE night_id <> 'earlier'", home=whole)
     assert "edited in the night" not in (whole / last["source"] / "tasks/worker.py").read_text()
@@ -196,6 +197,7 @@ def test_a_server_restarted_in_the_middle_of_a_night_is_waited_for(whole: Path, 
     assert ask(DECIDED, home=home) == ask(DECIDED, home=whole)
 
 
+@pytest.mark.long
 def test_a_run_that_fails_or_is_refused_is_recorded_and_the_night_goes_on(tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("short")

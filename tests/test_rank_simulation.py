@@ -30,6 +30,7 @@ def alike() -> Outcome:
     return campaign(ALIKE, 200, seed=3)
 
 
+@pytest.mark.long
 def test_like_modules_end_in_a_real_mechanism_in_at_most_5_percent_of_200_studies(alike: Outcome) -> None:
     assert alike.names.get("real mechanism", 0.0) <= 0.05
 

@@ -161,6 +161,7 @@ def test_it_falls_back_to_a_where_a_passes_and_another_store_gives_the_same_rank
     assert ranks == {tuple(row.values()) for row in ask(RANKS, home=small) if row["arm"] == "A"}
 
 
+@pytest.mark.long
 def test_a_second_run_computes_nothing_and_changes_no_number(home: Path) -> None:
     before = ask(COUNTS, home=home), ask(DECIDED, home=home)
     done = ladder(*settings(), home=home, own_server=True)

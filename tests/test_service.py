@@ -86,6 +86,7 @@ def registered(lab: Lab) -> list[dict[str, Any]]:
         ]
 
 
+@pytest.mark.long
 def test_a_run_of_a_deployment_from_a_plain_shell_completes(lab: Lab) -> None:
     lab.up()
     assert any("deployments: coin-toss/smoke, coin-toss/long, " in line for line in lab.said)
@@ -141,6 +142,7 @@ def test_no_page_of_another_site_may_speak_to_the_server(lab: Lab) -> None:
         assert allowed == expected, origin
 
 
+@pytest.mark.long
 def test_prefect_deploy_with_the_yaml_registers_the_same(lab: Lab, tmp_path: Path) -> None:
     found = lab.up()
     with service.client(found.url) as api:  # a person wants no nights for now

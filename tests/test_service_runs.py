@@ -139,6 +139,7 @@ def kept_steps(lab: Lab) -> dict[str, int]:
     return {name: told["step"] for name, told in read.items() if told.get("valid_loss_nats") is None}
 
 
+@pytest.mark.long
 def test_a_cancelled_run_ends_within_30_s_with_its_trainings_and_goes_on_when_run_again(lab: Lab) -> None:
     found = lab.up()
     long = {"profile": "smoke", "steps": 60_000, "processes": 1}  # minutes a training, one after the other
@@ -181,6 +182,7 @@ def test_a_cancelled_night_ends_its_run_too_and_leaves_it_to_the_next(lab: Lab) 
     assert rows.to_dicts() == [{"state": "cancelled", "item": "left"}]
 
 
+@pytest.mark.long
 def test_a_night_that_the_worker_runs_completes_and_says_what_is_left(lab: Lab) -> None:
     """Told as `prefect deployment run 'overnight/nightly' --param profile=smoke --param budget=2s` does."""
     lab.up()

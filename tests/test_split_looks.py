@@ -49,6 +49,7 @@ def _null_seed(rng: np.random.Generator, seed: int) -> FrozenSeed:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_two_looks_at_leverage_reject_a_true_null_in_at_most_alpha_of_the_studies() -> None:
     """5 seeds, and 10 where those do not reject, as the gate looks; beside it both looks at .05 each."""
     rng = np.random.default_rng(0)
