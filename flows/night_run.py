@@ -146,6 +146,8 @@ class Night:
 
     def fill(self) -> None:
         """The queue as it begins."""
+        if self.left > 0.0:
+            self.children.prepare()  # it does its imports while the candidates are found and weighed
         done: set[str] = set()
         before = self.book.night.continues
         if before is not None:
@@ -184,8 +186,6 @@ class Night:
         whole = self.left
         if whole <= 0.0:
             logger.warning("the night was due to end before it began; nothing is started")
-        elif self.book.waiting():
-            self.children.prepare()  # it does its imports while the candidates are weighed
         while True:
             weighed = [(one, self._predicted(one)) for one in self.book.waiting()]
             waiting = [(one, found) for one, found in weighed if found is not None]

@@ -100,7 +100,7 @@ class NightBook:
             expected_seconds=None,
             expected_from=None,
             missing=None,
-            attempt=self._launches(one.item),
+            attempt=self._launches.get(one.item, 0),
             flow_run_id=None,
             run_id=None,
             started_at=None,
@@ -110,28 +110,32 @@ class NightBook:
         self.put(row)
         return True
 
-    def _launches(self, item: str) -> int:
-        """How often the item was launched since it was last done, in any night."""
-        return self._since_done("coalesce(max(attempt), 0)", item)
+    @cached_property
+    def _launches(self) -> dict[str, int]:
+        """Item -> how often it was launched since it was last done, in nights before this one."""
+        return self._since_done("max(attempt)")
 
     def failures(self, item: str) -> int:
         """How often the item failed since it was last done, in any night."""
         was_stopped = f"note IN ('{AT_DEADLINE}', '{WITH_NIGHT}', '{CANCELLED}')"
-        return self._since_done(f"count(*) FILTER (seconds IS NOT NULL AND NOT {was_stopped})", item)
+        failed = f"count(*) FILTER (seconds IS NOT NULL AND NOT {was_stopped})"
+        return self._since_done(failed).get(item, 0)
 
-    def _since_done(self, counted: str, item: str) -> int:
+    def _since_done(self, counted: str) -> dict[str, int]:
         found = self.store.read(
-            f"WITH known AS (SELECT queue.*, night.started_at AS night_began FROM queue JOIN night "
-            f"USING (night_id) WHERE item = $item) SELECT {counted} AS n FROM known WHERE night_began > "
-            "(SELECT coalesce(max(night_began) FILTER (state = 'done'), '-infinity') FROM known)",
-            {"item": item},
+            f"""WITH known AS (
+                SELECT queue.*, night.started_at AS began,
+                    max(began) FILTER (queue.state = 'done') OVER (PARTITION BY item) AS was_done
+                FROM queue JOIN night USING (night_id)
+            ) SELECT item, {counted} AS n FROM known
+            WHERE began > coalesce(was_done, '-infinity') GROUP BY item"""
         )
-        return int(found["n"][0])
+        return dict(zip(found["item"], found["n"], strict=True))
 
     def put(self, row: QueueRow) -> QueueRow:
-        """Keep a row."""
+        """Keep a row; it is on disk when this returns, and in the database with the next read."""
         self.rows[row.item] = row
-        self.store.record([row])
+        self.store.record([row], drain=False)
         return row
 
     def waiting(self) -> list[Candidate]:

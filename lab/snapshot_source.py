@@ -9,7 +9,8 @@ from pathlib import Path
 from lab.fingerprint import PACKAGES, ROOT
 from lab.machine import COMMIT, git_state
 
-_NO_SOURCE = shutil.ignore_patterns("__pycache__", "*.pyc")
+_HALF_WRITTEN = shutil.ignore_patterns("*.pyc.*")
+"""Bytecode on its way to its name; what is whole goes along, and who imports the copy need not compile it."""
 
 
 def copy_source(place: Path) -> Path:
@@ -22,7 +23,7 @@ def copy_source(place: Path) -> Path:
     """
     source = place / "source"
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, source / package, ignore=_NO_SOURCE, dirs_exist_ok=True)
+        shutil.copytree(ROOT / package, source / package, ignore=_HALF_WRITTEN, dirs_exist_ok=True)
     commit, dirty = git_state()
     (source / COMMIT).write_text(json.dumps({"commit": commit, "dirty": dirty}), encoding="utf-8")
     return source
