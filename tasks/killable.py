@@ -29,7 +29,7 @@ from tasks.slots import Slots
 ALARM_SLACK_SECONDS = 30.0
 """The worker's own alarm comes this much after the caller's limit, in case the caller is stopped."""
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_MEMORY = {
+MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2 * 10**9),
     "MALLOC_TOP_PAD_": str(2**28),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
@@ -58,7 +58,7 @@ class Worker:
             stderr=self._log,
             pass_fds=[writing],
             cwd=source,
-            env={**os.environ, **_THREADS, **_MEMORY, **({"PYTHONPATH": str(source)} if source else {})},
+            env={**os.environ, **_THREADS, **MEMORY, **({"PYTHONPATH": str(source)} if source else {})},
             start_new_session=True,
         )
         if priority:

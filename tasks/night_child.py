@@ -11,11 +11,12 @@ import importlib
 import logging
 import os
 import runpy
+import select
 import signal
 import sys
 import threading
 
-BEFOREHAND = ("prefect.flow_engine", "prefect.task_runners", "flows.registry", "lab.report", "torch")
+BEFOREHAND = ("prefect.flow_engine", "prefect.task_runners", "flows.registry", "lab.report")
 
 
 def main() -> None:
@@ -25,6 +26,8 @@ def main() -> None:
     for name in BEFOREHAND:
         importlib.import_module(name)
     importlib.import_module("flows.registry").studies()
+    if not select.select([sys.stdin], [], [], 0.0)[0]:  # there is time; a run may do without it
+        importlib.import_module("torch")
     flow_run_id = sys.stdin.readline().strip()
     if not flow_run_id:  # the night needed no other run
         return

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from tasks.killable import MEMORY
+
 LAST_EVENTS_SECONDS = 15.0
 """How long a process whose run is done may hand over its last events."""
 
@@ -115,7 +117,7 @@ class Children:
                 pass_fds=(read_end,),
                 start_new_session=True,
                 cwd=self._source,
-                env={**os.environ, "PYTHONPATH": str(self._source)},
+                env={**os.environ, **MEMORY, "PYTHONPATH": str(self._source)},
             )
         os.close(read_end)
         return Child(process=process, log=log, owner_end=owner_end)

@@ -154,7 +154,7 @@ def test_a_server_of_models_that_vanishes_costs_a_night_one_run_and_the_next_tak
     server = OllamaServer(port=port)
     server.faults = lambda number: server.refuse_from_now_on() if number == 20 else None
     with server:
-        done = ladder(*night("--budget", "12m"), home=home, extra=prepared_server())
+        done = ladder(*night("--budget", "7m"), home=home, extra=prepared_server())
     assert done.returncode == 1, done.stderr
     [first] = [row for row in ask(FILLED, home=home) if row["note"]]
     assert first["state"] == "left"
