@@ -10,7 +10,9 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +35,8 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
+AGAIN_SECONDS = 0.05
+"""Until a Ctrl-C that was dropped comes again: later than the destructor's end."""
 
 
 def _tell(lines: list[str], *, as_json: bool) -> None:
@@ -350,11 +354,20 @@ def console() -> None:
     """
     code = 1
     atexit.register(lambda: _leave(code))
+    sys.unraisablehook = unraisable
     try:
         main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
         raise
+
+
+def unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Say what a destructor raised; a Ctrl-C that fell into one, where Python drops it, comes again."""
+    if what.exc_type is KeyboardInterrupt:
+        threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(what)
 
 
 def _leave(code: int) -> None:
