@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from models.english import Corpus, pydoc_english
-from models.kept import alone, keep, load_kept
+from models.kept import alone, keep, load_kept, part_of
 
 MAX_POSITIONS = 1024
 """Prompt and continuation together; rotary positions need no weights for them."""
@@ -245,12 +245,12 @@ def train(
         the window.
     """
     from models.pretrain import pretrain  # here: the rest of this file needs no torch
-    from models.pretrain_state import forget, place_of
+    from models.pretrain_state import forget
 
     if corpus is None:
         corpus = pydoc_english(seed=spec.corpus_seed, heldout_share=spec.heldout_share)
     wall, cpu = time.perf_counter(), time.process_time()
-    pretrained = pretrain(spec, corpus, report, place_of(directory))
+    pretrained = pretrain(spec, corpus, report, part_of(directory))
     body: dict[str, object] = {
         "name": spec.name,
         "spec": dataclasses.asdict(spec),

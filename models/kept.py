@@ -90,6 +90,20 @@ def _lock_of(directory: Path) -> Path:
     return directory.with_name(f".{directory.name}.lock")
 
 
+def part_of(directory: Path) -> Path:
+    """Folder of the checkpoint of what will be kept at `directory`, once it is trained."""
+    return directory.with_name(f"{directory.name}.part")
+
+
+def steps_kept(directory: Path) -> int:
+    """Steps of that checkpoint as its manifest says, unchecked; 0 without one."""
+    try:
+        told = json.loads((part_of(directory) / MANIFEST).read_text(encoding="utf-8"))
+        return int(told["body"]["log"][-1]["iteration"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
+
+
 def load_kept(directory: Path) -> dict[str, Any] | None:
     """The manifest's body, or None when the model is absent, incomplete or not what was written.
 

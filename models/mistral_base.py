@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from models.embedded import TrainPoint
-from models.kept import alone, keep, load_kept
+from models.kept import alone, keep, load_kept, part_of
 from models.word_problems import problems_sha256
 
 MAX_POSITIONS = 512
@@ -166,9 +166,9 @@ def obtain(
 
 def _train(spec: BaseSpec, directory: Path, report: Callable[[TrainPoint], None] | None) -> TrainedBase:
     from models.mistral_pretrain import pretrain  # here: the rest of this file needs no torch
-    from models.pretrain_state import forget, place_of
+    from models.pretrain_state import forget
 
-    trained = pretrain(spec, report, place_of(directory))
+    trained = pretrain(spec, report, part_of(directory))
     body = {
         "name": spec.name,
         "spec": dataclasses.asdict(spec),

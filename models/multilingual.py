@@ -19,7 +19,7 @@ from typing import Any
 
 from models.cldr import LANGUAGES, cldr_texts
 from models.embedded import TrainPoint
-from models.kept import alone, keep, load_kept
+from models.kept import alone, keep, load_kept, part_of
 
 ARCHITECTURES = ("gpt2", "opt", "gpt_neox")
 MAX_POSITIONS = 256
@@ -183,9 +183,9 @@ def _train(
     spec: MultilingualSpec, directory: Path, report: Callable[[TrainPoint], None] | None
 ) -> TrainedMultilingual:
     from models.multilingual_pretrain import pretrain  # here: the rest of this file needs no torch
-    from models.pretrain_state import forget, place_of
+    from models.pretrain_state import forget
 
-    trained = pretrain(spec, report, place_of(directory))
+    trained = pretrain(spec, report, part_of(directory))
     body = {"name": spec.name, "spec": dataclasses.asdict(spec), **trained.facts}
     keep(directory, trained.save, body)
     forget(directory)

@@ -19,21 +19,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.embedded import TrainPoint
-from models.kept import keep, load_kept
+from models.kept import keep, load_kept, part_of
 
 STATE = "state.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """Of each parameter, as AdamW names them."""
 
 
-def place_of(directory: Path) -> Path:
-    """Folder of the checkpoint of what will be kept at `directory`."""
-    return directory.with_name(f"{directory.name}.part")
-
-
 def forget(directory: Path) -> None:
     """Delete the checkpoint of what is kept at `directory`."""
-    shutil.rmtree(place_of(directory), ignore_errors=True)
+    shutil.rmtree(part_of(directory), ignore_errors=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from models.multilingual import MultilingualSpec, TrainedMultilingual, load_trai
 from tasks.killable import worker
 from tasks.progress import Progress
 from tasks.shell import product_key
-from tasks.training import directory, say_if_made
+from tasks.training import directory, shown
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +71,8 @@ def train(home: str, what: str, spec: MultilingualSpec, seconds: float, key: str
     found = load_trained(target)
     if found is not None and found.spec == spec:
         return found.digest
-    say_if_made(what, target)
     call = training_call(Path(home), spec)
-    with worker() as process:
+    with shown(what, target, progress), worker() as process:
         told = process.call(call.function, call.arguments, seconds=seconds, report=tell)
     digest: str = told["digest"]
     return digest

@@ -28,7 +28,7 @@ from tasks.accelerator import accelerator
 from tasks.killable import worker
 from tasks.progress import Progress
 from tasks.shell import product_key
-from tasks.training import directory, say_if_made
+from tasks.training import directory, shown
 
 logger = logging.getLogger(__name__)
 
@@ -188,8 +188,7 @@ def train_base(home: str, spec: BaseSpec, seconds: float, key: str) -> str:
     if found is not None:
         return found.digest
     call = base_call(Path(home), spec)
-    say_if_made(spec.name, base_place(Path(home), spec))
-    with worker() as process:
+    with shown(spec.name, base_place(Path(home), spec), progress), worker() as process:
         told = process.call(call.function, call.arguments, seconds=seconds, report=tell)
     digest: str = told["digest"]
     return digest

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,15 @@ from lab.records import Record, StepRow, TrainLogRow
 from lab.study import Call, PlannedStep
 from lab.tables import utc_now
 from models.embedded import RUNGS, EmbeddedSpec, TrainedModel, TrainPoint, load_trained, obtain
-from models.kept import is_being_made
+from models.kept import is_being_made, steps_kept
 from tasks.progress import Progress
 from tasks.shell import product_key
 
 logger = logging.getLogger(__name__)
 
 TRAINING_CODE = ("models.embedded", "models.pretrain")
+LOOK_EVERY_SECONDS = 2.0
+"""Between two looks at how far another process is."""
 
 
 def training_key(spec: EmbeddedSpec) -> str:
@@ -50,10 +55,29 @@ def planned(home: Path, name: str) -> tuple[PlannedStep, str]:
     return step, found.digest if found else ""
 
 
-def say_if_made(what: str, place: Path) -> None:
-    """Say that another process trains it just now, if one does: the caller will wait for it."""
-    if is_being_made(place):
-        logger.info("%s is being trained by another process: waiting for it", what)
+@contextmanager
+def shown(what: str, place: Path, progress: Progress) -> Iterator[None]:
+    """Show how far another process is that trains it just now, if one does, while the caller waits for it."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK_EVERY_SECONDS):
+            new = steps_kept(place) - progress.done
+            if new > 0:  # what was done before it was looked at says nothing of its speed
+                progress.advance(new, made=new if progress.done else 0)
+
+    if not is_being_made(place):
+        yield
+        return
+    logger.info("%s is being trained by another process: waiting for it", what)
+    watcher = threading.Thread(target=copy_context().run, args=(watch,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    progress.advance(progress.total - progress.done, made=0)
 
 
 def _is_complete(home: Path, parameters: Mapping[str, Any]) -> bool:
@@ -78,8 +102,8 @@ def train(home: str, name: str, key: str) -> dict[str, Any]:
         progress.reach(point.iteration)
 
     place = directory(Path(home), name, key)
-    say_if_made(name, place)
-    trained = obtain(spec, place, report=report)
+    with shown(name, place, progress):
+        trained = obtain(spec, place, report=report)
     return {"digest": trained.digest, "heldout_bits_per_byte": trained.heldout_bits_per_byte}
 
 

@@ -25,7 +25,9 @@ except KeyboardInterrupt:
 
 def ended(*, ours: bool) -> tuple[str, str]:
     code = CODE.format(ours=ours)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     return done.stdout.strip(), done.stderr
 
 
