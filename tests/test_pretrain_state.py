@@ -9,7 +9,8 @@ import pytest
 
 from models.embedded import TrainedModel, TrainPoint, load_trained, train
 from models.english import Corpus, pydoc_english
-from models.pretrain_state import STATE, place_of
+from models.kept import part_of
+from models.pretrain_state import STATE
 from tests.test_embedded import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,7 +51,7 @@ def test_a_stopped_training_goes_on_from_its_last_point_and_ends_in_the_same_bit
         train(TINY, target, corpus=corpus, report=stop)
     assert load_trained(target) is None
     if damage:
-        state = place_of(target) / STATE
+        state = part_of(target) / STATE
         state.write_bytes(state.read_bytes()[:-1])
     again: list[TrainPoint] = []
     model = train(TINY, target, corpus=corpus, report=again.append)
@@ -73,5 +74,5 @@ def test_a_checkpoint_of_another_schedule_is_not_taken_up(
 
     with pytest.raises(StoppedError):
         train(dataclasses.replace(TINY, seed=1), tmp_path / "model", corpus=corpus, report=stop)
-    assert place_of(tmp_path / "model").exists()
+    assert part_of(tmp_path / "model").exists()
     assert train(TINY, tmp_path / "model", corpus=corpus).digest == tiny.digest
