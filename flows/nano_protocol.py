@@ -167,6 +167,9 @@ class NanoProtocol:
             plan=self.regimes(step, seed),
             until=recipe.steps // 2 if step.kind == "half" else None,
         )
+        half = self.own_half(cell)
+        if half is not None:
+            return replace(job, first=self.job(half))
         if step.kind != "go_on":
             return job
         placed: NanoJob | Literal["zero", "random"] | None = None
@@ -185,6 +188,17 @@ class NanoProtocol:
     def next_seed(self, seed: int) -> int:
         """The seed after one, the first after the last."""
         return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)]
+
+    def own_half(self, cell: Cell) -> Cell | None:
+        """The half of the same suite that a whole run begins with, if there is one."""
+        suite, arm, seed = cell
+        step = self.step(suite, arm)
+        if step.kind != "train":
+            return None
+        for one in self.suites[suite]:
+            if one.kind == "half" and replace(one, id=arm, kind="train") == step:
+                return suite, one.id, seed
+        return None
 
     def halves(self, cell: Cell) -> list[Cell]:
         """Runs that have to be there before a cell's."""

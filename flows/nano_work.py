@@ -134,18 +134,19 @@ class NanoWork:
     def train(self, cells: Sequence[Cell]) -> None:
         """Train the runs of cells, those of one key once, halves before what goes on from them; recorded."""
         new = [cell for cell in cells if cell not in self.jobs and cell not in self.failures]
-        firsts = list(dict.fromkeys(first for cell in new for first in self._firsts(cell)))
+        firsts = list(dict.fromkeys(first for cell in new for first in self._firsts(cell, new)))
         self._train([cell for cell in firsts if cell not in self.jobs and cell not in self.failures])
         self._train([cell for cell in new if cell not in firsts])
 
-    def _firsts(self, cell: Cell) -> list[Cell]:
-        """The cell itself when it goes on from nothing, else the halves that it needs."""
-        return self.protocol.halves(cell) or [cell]
+    def _firsts(self, cell: Cell, new: Sequence[Cell]) -> list[Cell]:
+        """The halves that a cell needs, or the new one that it begins with, or the cell itself."""
+        half = self.protocol.own_half(cell)
+        return self.protocol.halves(cell) or [half if half is not None and half in new else cell]
 
     def _train(self, cells: Sequence[Cell]) -> None:
         wanted: dict[Cell, NanoJob] = {}
         for cell in cells:
-            lost = [one for one in self._firsts(cell) if one != cell and one in self.failures]
+            lost = [one for one in self.protocol.halves(cell) if one in self.failures]
             if lost:
                 self.fail(cell, f"{said(lost[0])}: {self.failures[lost[0]]}")
             else:

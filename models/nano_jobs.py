@@ -36,6 +36,7 @@ def train_run(
     until: int | None,
     begin: str | None,
     placed: str | None,
+    first: str | None = None,
     report: Report,
 ) -> dict[str, Any]:
     """Train a run, or go on with it from its checkpoint.
@@ -46,6 +47,8 @@ def train_run(
         Directory of the run that it goes on from; None: from its own beginning.
     placed
         What replaces the state then: `zero`, or the directory of the run whose state it is; None: nothing.
+    first
+        Directory of its own first part, if that was trained by itself.
 
     Returns
     -------
@@ -75,6 +78,7 @@ def train_run(
         plan=plan_of(plan),
         directory=Path(directory),
         begin=None if begin is None else Begin(directory=Path(begin), state=state),
+        first=None if first is None else Path(first),
         until=until,
         report=tell,
     )

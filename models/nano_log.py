@@ -102,14 +102,26 @@ class ReactionLog:
             os.fsync(self._file.fileno())
         return {"bytes": self._bytes, "sha256": self._sha256.hexdigest()}
 
-    def cut(self, mark: dict[str, Any] | None) -> bool:
-        """Go back to a mark (None: the beginning); False, and nothing done, if the file does not hold it."""
+    def cut(self, mark: dict[str, Any] | None, other: Path | None = None) -> bool:
+        """Go back to a mark (None: the beginning); False, and nothing done, if the file does not hold it.
+
+        Parameters
+        ----------
+        other
+            Another log whose mark it is, in place of the own one.
+        """
         if self._path is None or self._file is None:
             return mark is None
-        kept = b"" if mark is None else self._path.read_bytes()[: mark["bytes"]]
+        source = other or self._path
+        kept = b"" if mark is None or not source.exists() else source.read_bytes()[: mark["bytes"]]
         if mark is not None and hashlib.sha256(kept).hexdigest() != mark["sha256"]:
             return False
-        self._file.truncate(len(kept))
+        if source == self._path:
+            self._file.truncate(len(kept))
+        else:
+            self._file.truncate(0)
+            self._file.write(kept)
+            self._file.flush()
         self.rows = [Reaction(**json.loads(line)) for line in kept.splitlines()]
         self._sha256, self._bytes = hashlib.sha256(kept), len(kept)
         return True

@@ -68,6 +68,7 @@ def train(
     plan: RegimePlan | None = None,
     directory: Path | None = None,
     begin: Begin | None = None,
+    first: Path | None = None,
     until: int | None = None,
     report: Report | None = None,
 ) -> NanoTrained:
@@ -80,6 +81,8 @@ def train(
         its checkpoint stands, and one that is done is read back.
     begin
         Where to start from when there is no checkpoint.
+    first
+        Directory of the same run, trained until an earlier step: gone on with when there is no checkpoint.
     until
         Stop after so many steps; the schedule stays that of the recipe. None: all of them.
     report
@@ -95,7 +98,7 @@ def train(
         raise ValueError(f"until is {until}; allowed: 1 to {recipe.steps}, the recipe's steps")
     with one_thread():
         run = NanoRun(recipe, corpus, seeds, plan)
-        kept = _Kept(run, directory, begin)
+        kept = _Kept(run, directory, begin, first)
         resumed = kept.take_up()
         try:
             valid = kept.valid if run.step == last else None
@@ -140,8 +143,8 @@ def _to(last: int, run: NanoRun, kept: _Kept) -> Iterator[Reaction]:
 class _Kept:
     """A run's directory: its log and its last checkpoint."""
 
-    def __init__(self, run: NanoRun, directory: Path | None, begin: Begin | None) -> None:
-        self._run, self._directory, self._begin = run, directory, begin
+    def __init__(self, run: NanoRun, directory: Path | None, begin: Begin | None, first: Path | None) -> None:
+        self._run, self._directory, self._begin, self._first = run, directory, begin, first
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
         self.log = ReactionLog(None if directory is None else directory / LOG)
@@ -182,14 +185,15 @@ class _Kept:
         keep(where, lambda fresh: save_file(tensors, fresh / STATE), body, identity=(STATE,))
 
     def take_up(self) -> int:
-        """Go on from the checkpoint of this run, or from where it begins; steps taken over."""
-        where = None if self._directory is None else self._directory / CHECKPOINT
-        body = None if where is None else load_kept(where)
-        same = body is not None and body.get("identity") == self._identity()
-        if where is not None and body is not None and same and self.log.cut(body["log"]):
-            self._run.restore(load_file(where / STATE), body)
-            self.valid, self._before = body["valid_loss_nats"], body["seconds"]
-            return self._run.step
+        """Go on from the checkpoint of this run or of its first part, or begin; steps taken over."""
+        for folder in (self._directory, self._first):
+            body = None if folder is None else load_kept(folder / CHECKPOINT)
+            if folder is None or body is None or body.get("identity") != self._identity():
+                continue
+            if self.log.cut(body["log"], folder / LOG):
+                self._run.restore(load_file(folder / CHECKPOINT / STATE), body)
+                self.valid, self._before = body["valid_loss_nats"], body["seconds"]
+                return self._run.step
         self.log.cut(None)
         if self._begin is not None:
             self._begin_from(self._begin)

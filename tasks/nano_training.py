@@ -63,6 +63,8 @@ class NanoJob:
     """Run that it goes on from."""
     placed: NanoJob | Literal["zero", "random"] | None = None
     """Run whose state is put in the place of its own then, 0, or a random one of the same norm."""
+    first: NanoJob | None = None
+    """Its own first part, where that is a run too: gone on with, which changes no number."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -173,6 +175,7 @@ def train_run(home: str, what: str, job: NanoJob, seconds: float, key: str) -> s
     if placed != "random":
         called = "models.nano_jobs:train_run"
         arguments["placed"] = str(placed.place(Path(home))) if isinstance(placed, NanoJob) else placed
+        arguments["first"] = None if job.first is None else str(job.first.place(Path(home)))
     with worker(near=job.source.source) as process:
         progress = Progress(f"train {what}, steps", job.until or job.recipe.steps, every_seconds=20.0)
         progress.start()

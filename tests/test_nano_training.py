@@ -261,6 +261,36 @@ def test_dropout_is_drawn_by_step_so_it_too_is_taken_up(tmp_path: Path) -> None:
     assert len(losses) == 5
 
 
+@pytest.mark.parametrize("name", list(MEMORIES))
+def test_a_run_goes_on_from_its_first_part_elsewhere_to_the_same_bits(tmp_path: Path, name: str) -> None:
+    recipe, known = with_state(name), tmp_path / "known"
+    whole_run = trained(recipe, directory=known)
+    half = trained(recipe, directory=tmp_path / "half", until=15)
+    before = {path: path.read_bytes() for path in (tmp_path / "half").rglob("*") if path.is_file()}
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / LOG).write_bytes(b"what one that was killed before its first checkpoint left\n")
+    found = trained(recipe, directory=run, first=tmp_path / "half")
+    assert (found.steps_resumed, found.digest) == (15, whole_run.digest)
+    assert found.rows == whole_run.rows
+    assert found.valid_loss_nats == whole_run.valid_loss_nats != half.valid_loss_nats
+    assert found.run.looks == whole_run.run.looks
+    assert (run / LOG).read_bytes() == (known / LOG).read_bytes()
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_first_part_of_another_run_or_a_damaged_one_is_not_taken(tmp_path: Path) -> None:
+    trained(directory=tmp_path / "half", until=15, seeds=1)
+    other = trained(directory=tmp_path / "run", first=tmp_path / "half")
+    assert (other.steps_resumed, other.digest) == (0, whole().digest)
+    trained(directory=tmp_path / "own", until=15)
+    (tmp_path / "own" / LOG).unlink()
+    found = trained(directory=tmp_path / "again", first=tmp_path / "own")
+    assert (found.steps_resumed, found.digest) == (0, whole().digest)
+    stopped(20, tmp_path / "later", SHORT)  # its own checkpoint is further on
+    assert trained(directory=tmp_path / "later", first=tmp_path / "own").steps_resumed == 18
+
+
 def test_a_finished_run_is_read_back_and_another_arms_is_not(tmp_path: Path) -> None:
     first = trained(directory=tmp_path)
     again = trained(directory=tmp_path)

@@ -195,6 +195,30 @@ def test_states_put_in_at_half_time_come_from_halves_that_are_there_first(lab: L
     assert ("core", "swap-a-random", 0) in alone.cells("core")
 
 
+def test_a_whole_run_begins_with_the_half_of_its_own_suite_and_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path, monkeypatch)
+    told = lab.work.protocol
+    half = ("core", "swap-a-half", 1)
+    assert told.own_half(("core", MAIN, 1)) == told.own_half(("core", "swap-a", 1)) == half
+    assert told.own_half(("core", "swap-b", 0)) == ("core", "swap-b-half", 0)
+    for arm in ("baseline", "regimes-all", "self-analysis-random", "swap-a-half", "patch"):
+        assert told.own_half(("core", arm, 0)) is None
+    whole = told.job(("core", MAIN, 1))
+    assert whole.first == told.job(half)
+    assert whole.key == replace(whole, first=None).key
+    at_once: list[set[str]] = []
+    monkeypatch.setattr(NanoWork, "_train", lambda _, cells: at_once.append({arm for _, arm, _ in cells}))
+    lab.work.train(told.cells("core"))
+    assert {"swap-a-half", "swap-b-half", "baseline", "regimes-all"} <= at_once[0]
+    assert {MAIN, "swap-a", "swap-b", "patch"} <= at_once[1]
+    assert not at_once[0] & at_once[1]
+    at_once.clear()
+    lab.work.train([("core", MAIN, 0)])  # as the memory suite asks for it: no half
+    assert at_once == [{MAIN}, set()]
+
+
 def test_full_asks_for_the_published_windows_and_says_that_two_of_them_abut(lab: Lab) -> None:
     told = protocol(FULL)
     assert told.suites["core"][-1].id == "regimes-published"
