@@ -22,6 +22,8 @@ from models.cldr import cldr_corpus
 from models.languages import LANGUAGES
 from tests.ladder_command import ask, ladder, start, work_done
 
+pytestmark = pytest.mark.long
+
 SMALL = (
     "run", "int4_disparity", "--set", "looks=32,48", "--set", "transfer=cldr-gpt2,cldr-gpt2",
     "--set", "selectors=[]",
@@ -114,7 +116,6 @@ def test_every_sentence_has_its_bits_and_every_rounding_its_coverage(quantised: 
     assert least["share"] > 0.5
 
 
-@pytest.mark.long
 def test_a_second_run_computes_nothing_again(home: Path) -> None:
     before = ask(COUNTS, home=home)
     done = ladder(*SMALL, home=home, own_server=True)

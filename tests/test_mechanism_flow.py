@@ -19,6 +19,8 @@ from models.rank_controls import share_alike
 from tests.ladder_command import ask, ladder, start, work_done
 from tests.small_rank_study import TRAIN, settings, write_base, write_items
 
+pytestmark = pytest.mark.long
+
 ARMS = [
     "base", "cross_seed", "eva", "inverse", "per_layer", "probe", "shuffled_free", "shuffled_full",
     "shuffled_within 1", "shuffled_within 2", "uniform_equal", "uniform_median", "uniform_p90",
@@ -96,7 +98,6 @@ def test_gates_follow_their_routes_and_a_decision_can_be_computed_again(small: P
     assert rows[-1]["next"] == "stop"
 
 
-@pytest.mark.long
 def test_a_second_run_computes_nothing_and_changes_no_number(small: Path, home: Path) -> None:
     before = ask(COUNTS, home=home), ask(DECIDED, home=home)
     done = ladder(*again(small), home=home, own_server=True)
