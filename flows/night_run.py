@@ -334,7 +334,13 @@ class Night:
     def end(self, state: str, note: str | None) -> None:
         """Close the night, publish the results, write the report; a cancelled one has no time."""
         self.ahead.stop()
-        self.children.close()
+        self.children.dismiss()  # its last events go while the report is written
+        try:
+            self._close_book(state, note)
+        finally:
+            self.children.close()
+
+    def _close_book(self, state: str, note: str | None) -> None:
         self.book.close(state, note)
         if state == "cancelled":  # Prefect kills it 30 s after telling it to end
             return

@@ -2,8 +2,8 @@
 
 A queue of candidates, smallest first. Before each the time it needs is predicted from past runs; it starts
 only if it fits into what is left, or if no night could hold it. It runs as a run of its deployment in a
-process of its own, from a copy of the code, is stopped when the budget is spent, and goes on next night.
-After it the decisions that it recorded are read, and what their routes name joins the queue.
+process beside the night's, from a copy of the code, is stopped when the budget is spent, and goes on next
+night. After it the decisions that it recorded are read, and what their routes name joins the queue.
 """
 
 from __future__ import annotations

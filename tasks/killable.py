@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from lab.errors import TimeLimitError, WorkError
 from tasks.slots import Slots
 
@@ -143,6 +145,13 @@ class Worker:
         """Whether it can take a call: it lives, and no call was left unanswered."""
         return not self._is_busy and self._process.poll() is None
 
+    def resident_bytes(self) -> int:
+        """Memory that it holds; 0 when it is gone."""
+        try:
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
     def kill(self) -> None:
         """End the process and all it started."""
         with contextlib.suppress(ProcessLookupError):
@@ -228,6 +237,15 @@ def _ready(near: str) -> Worker:
     chosen = same[0] if same else _idle[0]
     _idle.remove(chosen)
     return chosen
+
+
+def keep_small(most_bytes: int) -> None:
+    """End idle processes that hold more memory than this; the others stay for calls to come."""
+    with _lock:
+        for found in _idle[:]:
+            if not found.is_ready or found.resident_bytes() > most_bytes:
+                _idle.remove(found)
+                found.close()
 
 
 @atexit.register

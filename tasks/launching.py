@@ -1,4 +1,4 @@
-"""Runs of a night: each a run of its deployment, in a process of its own, watched and stopped in time.
+"""Runs of a night: each a run of its deployment, in another process, watched and stopped in time.
 
 Where a worker serves the deployment it takes the run; else the run is executed here, by the same engine in a
 child process. Either way the run has a page, a parent and parameters of its own, and an idempotency key: the
@@ -76,7 +76,7 @@ class Launched:
 
     def state(self) -> tuple[str, str] | None:
         """Type of the final state and what it says; None while it runs."""
-        has_ended = self.child is not None and self.child.process.poll() is not None
+        is_through = self.child is not None and self.child.is_through
         with client() as api:
             found = api.read_flow_run(UUID(self.flow_run_id))
             if found.state is not None and found.state.is_final():
@@ -92,9 +92,11 @@ class Launched:
             if found.state is not None and found.state.is_cancelling():  # asked on its page; wait() ends it
                 api.set_flow_run_state(UUID(self.flow_run_id), Cancelled(message=BY_HAND), force=True)
                 return "CANCELLED", BY_HAND
-            if not has_ended:
+            if not is_through:
                 return None
-            why = f"its process ended with code {self.child.process.returncode}: {_tail(self.log)}"
+            code = self.child.process.poll()
+            how = "went on without it" if code is None else f"ended with code {code}"
+            why = f"its process {how}: {_tail(self.log)}"
             api.set_flow_run_state(UUID(self.flow_run_id), Crashed(message=why), force=True)
             return "CRASHED", why
 
@@ -115,7 +117,6 @@ class Launched:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.child = self.children.take()
         self.child.execute(self.flow_run_id, self.log)
-        self.children.prepare()
 
     def wait(self, deadline: float) -> tuple[str, str] | None:
         """The final state; None when `lab.clock.elapsed()` reaches the deadline first.
@@ -145,7 +146,7 @@ class Launched:
             self._pause(min(left, pause))
             pause = min(10 * SHORTEST_PAUSE_SECONDS, 1.2 * pause)
         if self.child is not None and found[0] in ("COMPLETED", "FAILED"):
-            self.children.see_off(self.child)
+            self.children.keep(self.child)
         elif self.child is not None:  # cancelled on its page, say: nobody has told its process
             self.child.end(STOP_GRACE_SECONDS)
             self.child.let_go()

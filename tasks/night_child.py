@@ -1,8 +1,9 @@
-"""One run of a night in a process of its own: `python -m tasks.night_child OWNER_FD`.
+"""Runs of a night, one after the other, in a process of their own: `python -m tasks.night_child LINE_FD`.
 
-It imports what runs need, reads from standard input which run is its own, and executes it as a worker would.
-When its night dies, however that happens, the pipe they share closes and this process ends with all it
-started, so that no run goes on that no night knows of.
+It imports what runs need, reads from standard input which run is its own and where its log is, and executes
+it as a worker would; then it says on the line that it is free for the next. A run that fails ends it, and so
+does one that leaves much in memory. When its night dies, however that happens, the line closes and this
+process ends with all it started, so that no run goes on that no night knows of.
 """
 
 from __future__ import annotations
@@ -13,26 +14,48 @@ import os
 import runpy
 import select
 import signal
+import socket
 import sys
 import threading
 
+import psutil
+
+from tasks import killable
+
 BEFOREHAND = ("prefect.flow_engine", "prefect.task_runners", "flows.registry", "lab.report")
+FREE = b"."
+KEPT_BYTES = 3 * 2**29
+"""Resident memory above which this process, or one that works for it, is not kept for the next run."""
 
 
 def main() -> None:
-    """Execute the run that is named."""
-    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    """Execute the runs that are named."""
+    line = socket.socket(fileno=int(sys.argv[1]))
+    threading.Thread(target=_end_with, args=(line,), daemon=True).start()
     _keep_lines()
     for name in BEFOREHAND:
         importlib.import_module(name)
     importlib.import_module("flows.registry").studies()
     if not select.select([sys.stdin], [], [], 0.0)[0]:  # there is time; a run may do without it
         importlib.import_module("torch")
-    flow_run_id = sys.stdin.readline().strip()
-    if not flow_run_id:  # the night needed no other run
-        return
-    sys.argv = ["prefect.engine", flow_run_id]
-    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    while told := sys.stdin.readline().strip():
+        flow_run_id, _, log = told.partition(" ")
+        _speak_into(log)
+        sys.argv = ["prefect.engine", flow_run_id]
+        runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)  # exits where the run failed
+        killable.keep_small(KEPT_BYTES)
+        if psutil.Process().memory_info().rss > KEPT_BYTES:
+            return
+        line.send(FREE)
+
+
+def _speak_into(log: str) -> None:
+    """Standard output and error go to the end of a file."""
+    sys.stdout.flush()
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for one in (1, 2):
+        os.dup2(file, one)
+    os.close(file)
 
 
 def _keep_lines() -> None:
@@ -44,8 +67,8 @@ def _keep_lines() -> None:
         logging.getLogger(name).setLevel(logging.INFO)
 
 
-def _end_with(owner: int) -> None:
-    os.read(owner, 1)
+def _end_with(line: socket.socket) -> None:
+    line.recv(1)
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 

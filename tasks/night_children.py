@@ -1,10 +1,15 @@
-"""Processes for the runs of a night: the next one does its imports while a run is at work."""
+"""The process that the runs of a night take place in, one after the other: what a run imports, the next has.
+
+A run that fails, is stopped or leaves much in memory takes its process with it, and the next has a new one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,31 +18,55 @@ from typing import IO, cast
 
 from tasks.killable import MEMORY
 
-LAST_EVENTS_SECONDS = 15.0
-"""How long a process whose run is done may hand over its last events."""
+LAST_WORDS_SECONDS = 15.0
+"""How long a process whose run is done may take to be free, or to hand over its last events and end."""
 
 
 @dataclass
 class Child:
-    """A process that executes one run, once it is told which; it ends with its night."""
+    """A process that executes runs, one at a time, as it is told which; it ends with its night."""
 
     process: subprocess.Popen[bytes]
     log: Path
-    """Its standard output and error."""
-    owner_end: int
-    """Of the pipe whose closing tells it that its night is gone."""
+    """Its standard output and error: of the run it is at, or was at last."""
+    line: socket.socket
+    """It says there that it is free, and its end is that of the night."""
 
     def execute(self, flow_run_id: str, log: Path) -> None:
-        """Name the run; what the process has said goes to the run's log, and so does all that follows."""
-        self.log.replace(log)
+        """Name a run; all that the process says from now on goes to the run's log."""
+        if self.log.name == NEXT:
+            self.log.replace(log)  # with what its imports said
+        log.touch()
         self.log = log
-        with contextlib.suppress(BrokenPipeError), cast(IO[bytes], self.process.stdin) as told:
-            told.write(f"{flow_run_id}\n".encode())
+        with contextlib.suppress(BrokenPipeError):
+            self._tell(f"{flow_run_id} {log.absolute()}")
+
+    def _tell(self, told: str) -> None:
+        orders = cast(IO[bytes], self.process.stdin)
+        orders.write(f"{told}\n".encode())
+        orders.flush()
+
+    @property
+    def is_through(self) -> bool:
+        """Whether it is at no run: it has said that it is free, or has ended."""
+        return self.process.poll() is not None or self._has_spoken(0.0)
+
+    def _has_spoken(self, seconds: float) -> bool:
+        return bool(select.select([self.line], [], [], seconds)[0])
+
+    def rests(self) -> bool:
+        """Wait until it is free for the next run; False if it has ended, or takes too long."""
+        return self._has_spoken(LAST_WORDS_SECONDS) and self.line.recv(1) != b""
+
+    def dismiss(self) -> None:
+        """Tell it that there is no other run."""
+        with contextlib.suppress(BrokenPipeError):
+            self._tell("")
 
     def see_off(self) -> None:
         """Wait until it has ended by itself, then make sure of it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=LAST_EVENTS_SECONDS)
+            self.process.wait(timeout=LAST_WORDS_SECONDS)
         self.let_go()
 
     def end(self, grace_seconds: float) -> None:
@@ -52,14 +81,19 @@ class Child:
             self.process.wait()
 
     def let_go(self) -> None:
-        """Close the pipe; a process that still runs is killed by it."""
-        if self.owner_end >= 0:
-            os.close(self.owner_end)
-            self.owner_end = -1
+        """Close the line; a process that still runs is killed by it."""
+        self.line.close()
+        with contextlib.suppress(BrokenPipeError):
+            cast(IO[bytes], self.process.stdin).close()
+        self.process.wait()
+
+
+NEXT = "night-next.log"
+"""Of a process that has no run yet."""
 
 
 class Children:
-    """The children of a night: one at work, one at most not told its run yet, one at most on its way out.
+    """The children of a night: one at a time.
 
     Parameters
     ----------
@@ -71,53 +105,62 @@ class Children:
 
     def __init__(self, source: Path, logs: Path) -> None:
         self._source, self._logs = source, logs
-        self._next: Child | None = None
-        self._leaving: Child | None = None
+        self._new: Child | None = None
+        """Told no run yet."""
+        self._done: Child | None = None
+        """Done with a run."""
 
     def prepare(self) -> None:
-        """Start a process that waits for its run, unless one does."""
-        if self._next is None:
-            self._next = self._started()
+        """Start a process that waits for its run, unless one is there."""
+        if self._new is None and self._done is None:
+            self._new = self._started()
 
     def take(self) -> Child:
         """One that waits for its run, or will."""
-        found, self._next = self._next, None
-        if found is not None and found.process.poll() is not None:  # killed from outside, or out of memory
-            found.let_go()
-            found = None
-        return found or self._started()
+        done, self._done = self._done, None
+        if done is not None:
+            if done.rests():
+                return done
+            done.let_go()
+        new, self._new = self._new, None
+        if new is not None and new.process.poll() is not None:  # killed from outside, or out of memory
+            new.let_go()
+            new = None
+        return new or self._started()
 
-    def see_off(self, child: Child) -> None:
-        """One whose run is done: it hands over its last events and ends beside what follows."""
-        if self._leaving is not None:
-            self._leaving.see_off()
-        self._leaving = child
+    def keep(self, child: Child) -> None:
+        """One whose run is done: the next run is its own too, if it can take one."""
+        self._done = child
+
+    def dismiss(self) -> None:
+        """There is no other run."""
+        for child in (self._new, self._done):
+            if child is not None:
+                child.dismiss()
 
     def close(self) -> None:
-        """Wait for the one that is leaving; end the one that was not needed."""
-        if self._leaving is not None:
-            self._leaving.see_off()
-            self._leaving = None
-        if self._next is not None:
-            self._next.let_go()
-            self._next.process.wait()
-            self._next.log.unlink(missing_ok=True)
-            self._next = None
+        """Wait for the one that was dismissed; the one that was not needed goes at once."""
+        if self._done is not None:
+            self._done.see_off()
+            self._done = None
+        if self._new is not None:
+            self._new.let_go()
+            self._new.log.unlink(missing_ok=True)
+            self._new = None
 
     def _started(self) -> Child:
         self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._logs / "night-next.log"
-        read_end, owner_end = os.pipe()
-        with log.open("wb") as output:
+        log = self._logs / NEXT
+        line, theirs = socket.socketpair()
+        with theirs, log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tasks.night_child", str(read_end)],
+                [sys.executable, "-m", "tasks.night_child", str(theirs.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                pass_fds=(read_end,),
+                pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 cwd=self._source,
                 env={**os.environ, **MEMORY, "PYTHONPATH": str(self._source)},
             )
-        os.close(read_end)
-        return Child(process=process, log=log, owner_end=owner_end)
+        return Child(process=process, log=log, line=line)

@@ -78,7 +78,7 @@ MUTATIONS = (
     ),
     Mutation(
         "kill: runs die with their night", "tasks/night_child.py",
-        "    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()\n", "",
+        "    threading.Thread(target=_end_with, args=(line,), daemon=True).start()\n", "",
         (KILLED,),
     ),
     Mutation(

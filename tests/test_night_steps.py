@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -98,8 +98,10 @@ def test_the_process_of_a_run_cancelled_on_its_page_is_ended(
     state: str, tmp_path: Path, prefect_server: None
 ) -> None:
     children = Children(tmp_path, tmp_path)
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-    read_end, owner_end = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE, start_new_session=True
+    )
+    line, theirs = socket.socketpair()
     log = tmp_path / "log"
     log.touch()
 
@@ -116,13 +118,13 @@ def test_the_process_of_a_run_cancelled_on_its_page_is_ended(
         home=tmp_path,
         log=log,
         children=children,
-        child=Child(process=process, log=log, owner_end=owner_end),
+        child=Child(process=process, log=log, line=line),
     )
     found = one.wait(elapsed() + 30.0)
     assert found is not None
     assert found[0] == "CANCELLED"
     assert process.poll() is not None
-    os.close(read_end)
+    theirs.close()
 
 
 def test_a_server_that_does_not_answer_for_a_while_is_waited_for(

@@ -1,0 +1,146 @@
+"""The process of a night's runs: used again, replaced when a run fails, ended with its night."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.states import Pending
+
+from deployments.service import client
+from lab.clock import elapsed
+from tasks import launching, night_child
+from tasks.launching import Launched
+from tasks.night_children import Children
+from tests.ladder_command import ROOT, shared_server
+
+FLOWS = """
+import os
+import time
+from prefect import flow
+
+@flow
+def trial(kind: str) -> None:
+    print("process", os.getpid(), flush=True)
+    if kind == "fails":
+        raise ValueError("it was asked to")
+    if kind == "large":
+        global held
+        held = bytearray(b"x") * 2**31
+    if kind == "long":
+        time.sleep(120.0)
+"""
+Execute = Callable[[str], Launched]
+
+
+@pytest.fixture
+def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
+    source = tmp_path / "source"
+    source.mkdir()
+    for package in ("flows", "lab", "models", "stats", "tasks", "deployments"):
+        (source / package).symlink_to(ROOT / package)
+    (source / "trial_flows.py").write_text(FLOWS)
+    monkeypatch.setenv("PREFECT__FLOW_ENTRYPOINT", "trial_flows.trial")
+    monkeypatch.setenv("PREFECT_API_URL", shared_server())
+    monkeypatch.setattr(launching, "client", lambda: client(shared_server()))
+    found = Children(source, tmp_path / "logs")
+    yield found
+    found.dismiss()
+    found.close()
+
+
+@pytest.fixture
+def execute(children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Execute:
+    """Give a run of the trial flow to the children."""
+    monkeypatch.syspath_prepend(str(tmp_path / "source"))
+    from trial_flows import trial
+
+    def begun(kind: str) -> Launched:
+        with client(shared_server()) as api:
+            run = api.create_flow_run(trial, parameters={"kind": kind}, state=Pending())
+        log = tmp_path / "logs" / f"{run.id}.log"
+        found = Launched(flow_run_id=str(run.id), deployment="s/p", home=tmp_path, log=log, children=children)
+        found.execute()
+        return found
+
+    return begun
+
+
+def process_of(run: Launched) -> int:
+    [line] = [line for line in run.log.read_text().splitlines() if line.startswith("process ")]
+    return int(line.split()[1])
+
+
+def ended(run: Launched) -> str:
+    found = run.wait(elapsed() + 60.0)
+    assert found is not None
+    return found[0]
+
+
+def test_runs_follow_each_other_in_one_process_each_with_its_own_log(execute: Execute) -> None:
+    first = execute("ends")
+    assert ended(first) == "COMPLETED"
+    second = execute("ends")
+    assert ended(second) == "COMPLETED"
+    assert process_of(first) == process_of(second)
+    assert second.flow_run_id not in first.log.read_text()
+
+
+def test_a_run_that_fails_takes_its_process_with_it(execute: Execute) -> None:
+    first = execute("fails")
+    assert ended(first) == "FAILED"
+    second = execute("ends")
+    assert ended(second) == "COMPLETED"
+    assert process_of(first) != process_of(second)
+
+
+def test_a_run_that_leaves_much_in_memory_takes_its_process_with_it(execute: Execute) -> None:
+    assert night_child.KEPT_BYTES < 2**31
+    first = execute("large")
+    assert ended(first) == "COMPLETED"
+    second = execute("ends")
+    assert ended(second) == "COMPLETED"
+    assert process_of(first) != process_of(second)
+
+
+def test_a_run_that_its_process_is_through_with_and_that_has_no_end_has_crashed(
+    execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = execute("ends")
+    assert run.child is not None
+    while not run.child.is_through:
+        time.sleep(0.1)
+    with client(shared_server()) as api:
+        api.set_flow_run_state(UUID(run.flow_run_id), Pending(), force=True)
+    found = run.wait(elapsed() + 10.0)
+    assert found is not None
+    assert found[0] == "CRASHED"
+    assert "its process went on without it" in found[1]
+
+
+def test_a_process_that_cannot_begin_is_a_crash_with_what_it_said(
+    children: Children, execute: Execute, tmp_path: Path
+) -> None:
+    (tmp_path / "source" / "lab").unlink()
+    (tmp_path / "source" / "lab").mkdir()
+    (tmp_path / "source" / "lab" / "__init__.py").write_text("import no_such_module")
+    run = execute("ends")
+    found = run.wait(elapsed() + 60.0)
+    assert found is not None
+    assert found[0] == "CRASHED"
+    assert "code 1" in found[1]
+    assert "No module named 'no_such_module'" in found[1]
+
+
+def test_the_process_ends_with_its_night(execute: Execute) -> None:
+    run = execute("long")
+    assert run.child is not None
+    deadline = time.monotonic() + 60.0
+    while "process " not in run.log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    run.child.line.close()  # as when the night is killed
+    assert run.child.process.wait(timeout=10.0) != 0
+    run.child.let_go()
