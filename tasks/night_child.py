@@ -8,6 +8,8 @@ process ends with all it started, so that no run goes on that no night knows of.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib
 import logging
 import os
@@ -44,9 +46,18 @@ def main() -> None:
         sys.argv = ["prefect.engine", flow_run_id]
         runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)  # exits where the run failed
         killable.keep_small(KEPT_BYTES)
+        _free_memory()
         if psutil.Process().memory_info().rss > KEPT_BYTES:
             return
         line.send(FREE)
+
+
+def _free_memory() -> None:
+    """Give back what is not in use: `tasks.killable.MEMORY` has glibc keep it for the next step otherwise."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own
+    if trim is not None:
+        trim(0)
 
 
 def _speak_into(log: str) -> None:
