@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 CLOCK_SLACK = timedelta(seconds=2)
 """Times of files may be rounded."""
+RECORD_SECONDS = 5.0
+"""Texts that are made within this go into the store together."""
 
 
 def begin(protocol: Protocol) -> Run:
@@ -353,7 +356,9 @@ def batch_by_batch(
     record: Callable[[str, Sequence[S]], None],
     progress: Progress,
 ) -> None:
-    """Make batches of texts one after the other and record each; those that are here already go together.
+    """Make batches of texts one after the other and record them, short ones and those that are here together.
+
+    A text that is made is a file of its own, so a kill before its row costs nothing.
 
     Parameters
     ----------
@@ -363,6 +368,7 @@ def batch_by_batch(
         Makes them; a `BackendError` ends the loop when what came of the batch is recorded.
     """
     waiting: list[S] = []
+    recorded = time.monotonic()
     for i, part in enumerate(parts, start=1):
         name, wanted = f"{what}, batch {i} of {len(parts)}", missing(part)
         waiting += part
@@ -371,7 +377,8 @@ def batch_by_batch(
         except BackendError:
             record(name, waiting)
             raise
-        if wanted or i == len(parts):
+        is_due = wanted and time.monotonic() - recorded > RECORD_SECONDS
+        if is_due or i == len(parts):
             record(name, waiting)
-            waiting = []
+            waiting, recorded = [], time.monotonic()
         progress.advance(len(part), made=wanted)
