@@ -30,6 +30,7 @@ from tasks.slots import Slots
 
 ALARM_SLACK_SECONDS = 30.0
 """The worker's own alarm comes this much after the caller's limit, in case the caller is stopped."""
+FORGET_SECONDS = 10.0
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2 * 10**9),
@@ -145,6 +146,13 @@ class Worker:
         """Whether it can take a call: it lives, and no call was left unanswered."""
         return not self._is_busy and self._process.poll() is None
 
+    def forget(self) -> bool:
+        """Empty its caches (`models.caches`); whether it did and is ready for calls."""
+        self.near = ""
+        with contextlib.suppress(WorkError, TimeLimitError):
+            self.call("models.caches:forget", {}, seconds=FORGET_SECONDS, report=lambda _: None)
+        return self.is_ready
+
     def resident_bytes(self) -> int:
         """Memory that it holds; 0 when it is gone."""
         try:
@@ -239,11 +247,14 @@ def _ready(near: str) -> Worker:
     return chosen
 
 
-def keep_small(most_bytes: int) -> None:
-    """End idle processes that hold more memory than this; the others stay for calls to come."""
+def rest(most_bytes: int) -> None:
+    """Between two runs: idle processes stay for calls to come, and forget all but their imports.
+
+    One that holds more memory than `most_bytes` then, or does not answer, ends.
+    """
     with _lock:
         for found in _idle[:]:
-            if not found.is_ready or found.resident_bytes() > most_bytes:
+            if not found.forget() or found.resident_bytes() > most_bytes:
                 _idle.remove(found)
                 found.close()
 

@@ -145,8 +145,10 @@ class Launched:
                 return None
             self._pause(min(left, pause))
             pause = min(10 * SHORTEST_PAUSE_SECONDS, 1.2 * pause)
-        if self.child is not None and found[0] in ("COMPLETED", "FAILED"):
+        if self.child is not None and found[0] == "COMPLETED":
             self.children.keep(self.child)
+        elif self.child is not None and found[0] == "FAILED":
+            self.children.see_off(self.child)
         elif self.child is not None:  # cancelled on its page, say: nobody has told its process
             self.child.end(STOP_GRACE_SECONDS)
             self.child.let_go()

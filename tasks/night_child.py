@@ -1,16 +1,15 @@
 """Runs of a night, one after the other, in a process of their own: `python -m tasks.night_child LINE_FD`.
 
 It imports what runs need, reads from standard input which run is its own and where its log is, and executes
-it as a worker would; then it says on the line that it is free for the next. A run that fails ends it, and so
-does one that leaves much in memory. When its night dies, however that happens, the line closes and this
-process ends with all it started, so that no run goes on that no night knows of.
+it as a worker would; then it forgets what it read and says on the line that it is free for the next. A run
+that fails ends it, and so does one that leaves much in memory. When its night dies, however that happens, the
+line closes and this process ends with all it started, so that no run goes on that no night knows of.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import importlib
+import json
 import logging
 import os
 import runpy
@@ -22,6 +21,7 @@ import threading
 
 import psutil
 
+from models import caches
 from tasks import killable
 
 BEFOREHAND = ("prefect.flow_engine", "prefect.task_runners", "flows.registry", "lab.report")
@@ -41,23 +41,15 @@ def main() -> None:
     if not select.select([sys.stdin], [], [], 0.0)[0]:  # there is time; a run may do without it
         importlib.import_module("torch")
     while told := sys.stdin.readline().strip():
-        flow_run_id, _, log = told.partition(" ")
-        _speak_into(log)
-        sys.argv = ["prefect.engine", flow_run_id]
+        order = json.loads(told)
+        _speak_into(order["log"])
+        sys.argv = ["prefect.engine", order["flow_run_id"]]
         runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)  # exits where the run failed
-        killable.keep_small(KEPT_BYTES)
-        _free_memory()
+        killable.rest(KEPT_BYTES)
+        caches.forget()
         if psutil.Process().memory_info().rss > KEPT_BYTES:
             return
         line.send(FREE)
-
-
-def _free_memory() -> None:
-    """Give back what is not in use: `tasks.killable.MEMORY` has glibc keep it for the next step otherwise."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own
-    if trim is not None:
-        trim(0)
 
 
 def _speak_into(log: str) -> None:

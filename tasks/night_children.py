@@ -6,6 +6,7 @@ A run that fails, is stopped or leaves much in memory takes its process with it,
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -18,8 +19,10 @@ from typing import IO, cast
 
 from tasks.killable import MEMORY
 
+FREE_SECONDS = 5.0
+"""How long a process whose run is done may take to be free for the next; less than a night may be late by."""
 LAST_WORDS_SECONDS = 15.0
-"""How long a process whose run is done may take to be free, or to hand over its last events and end."""
+"""How long one may take to hand over its last events and end."""
 
 
 @dataclass
@@ -36,10 +39,11 @@ class Child:
         """Name a run; all that the process says from now on goes to the run's log."""
         if self.log.name == NEXT:
             self.log.replace(log)  # with what its imports said
-        log.touch()
+        else:
+            log.write_bytes(b"")
         self.log = log
         with contextlib.suppress(BrokenPipeError):
-            self._tell(f"{flow_run_id} {log.absolute()}")
+            self._tell(json.dumps({"flow_run_id": flow_run_id, "log": str(log.absolute())}))
 
     def _tell(self, told: str) -> None:
         orders = cast(IO[bytes], self.process.stdin)
@@ -56,7 +60,9 @@ class Child:
 
     def rests(self) -> bool:
         """Wait until it is free for the next run; False if it has ended, or takes too long."""
-        return self._has_spoken(LAST_WORDS_SECONDS) and self.line.recv(1) != b""
+        if not self._has_spoken(FREE_SECONDS) or self.line.recv(1) == b"":
+            return False
+        return self.process.poll() is None and not self._has_spoken(0.0)  # killed since: the line has its end
 
     def dismiss(self) -> None:
         """Tell it that there is no other run."""
@@ -81,11 +87,14 @@ class Child:
             self.process.wait()
 
     def let_go(self) -> None:
-        """Close the line; a process that still runs is killed by it."""
+        """Kill it if it still runs, and let go of its files."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
         self.line.close()
         with contextlib.suppress(BrokenPipeError):
             cast(IO[bytes], self.process.stdin).close()
-        self.process.wait()
 
 
 NEXT = "night-next.log"
@@ -93,7 +102,7 @@ NEXT = "night-next.log"
 
 
 class Children:
-    """The children of a night: one at a time.
+    """The children of a night: one at a time, and one at most on its way out.
 
     Parameters
     ----------
@@ -109,6 +118,8 @@ class Children:
         """Told no run yet."""
         self._done: Child | None = None
         """Done with a run."""
+        self._leaving: Child | None = None
+        """Its run failed, so it ends by itself."""
 
     def prepare(self) -> None:
         """Start a process that waits for its run, unless one is there."""
@@ -117,9 +128,10 @@ class Children:
 
     def take(self) -> Child:
         """One that waits for its run, or will."""
-        done, self._done = self._done, None
-        if done is not None:
-            if done.rests():
+        if self._done is not None:
+            done, is_free = self._done, self._done.rests()
+            self._done = None
+            if is_free:
                 return done
             done.let_go()
         new, self._new = self._new, None
@@ -132,6 +144,12 @@ class Children:
         """One whose run is done: the next run is its own too, if it can take one."""
         self._done = child
 
+    def see_off(self, child: Child) -> None:
+        """One whose run failed: it hands over its last events and ends beside what follows."""
+        if self._leaving is not None:
+            self._leaving.see_off()
+        self._leaving = child
+
     def dismiss(self) -> None:
         """There is no other run."""
         for child in (self._new, self._done):
@@ -139,10 +157,11 @@ class Children:
                 child.dismiss()
 
     def close(self) -> None:
-        """Wait for the one that was dismissed; the one that was not needed goes at once."""
-        if self._done is not None:
-            self._done.see_off()
-            self._done = None
+        """Wait for those that were dismissed or leave; the one that was not needed goes at once."""
+        for child in (self._leaving, self._done):
+            if child is not None:
+                child.see_off()
+        self._leaving = self._done = None
         if self._new is not None:
             self._new.let_go()
             self._new.log.unlink(missing_ok=True)

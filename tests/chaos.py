@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import psutil
 
@@ -34,6 +35,7 @@ from lab.store import Store
 from tests.ladder_command import ask, free_port, ladder, server_url, start, start_server
 from tests.small_night import FOUND, asked, left_by_a_night, night, prepared
 
+Rows = list[dict[str, Any]]
 BUDGET, DISK = "6m", "192m"
 MOST_FULL_DISKS = 1
 """A home: a run without room counts as failed, and three failures end it."""
@@ -197,6 +199,17 @@ def check(home: Path, seen: dict[str, int]) -> None:
         assert again == row["verdict"], row
 
 
+def different(found: list[Rows], expected: list[Rows], home: Path) -> str:
+    """What a home has in place of what was expected, and how its runs ended."""
+    lines = [f"{one} in place of {other}" for one, other in zip(found[0], expected[0], strict=True)]
+    lines += [f"not expected: {row}" for row in found[1] if row not in expected[1]]
+    lines += [f"missing: {row}" for row in expected[1] if row not in found[1]]
+    ended = "SELECT night_id, position, state, attempt, run_id, note FROM queue ORDER BY night_id, position"
+    runs = "SELECT run_id, state, started_at, ended_at, note FROM run ORDER BY started_at"
+    lines += [str(row) for query in (ended, runs) for row in ask(query, home=home)]
+    return "\n".join(lines)
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """A disk of its own where we may mount one, else a folder."""
@@ -254,7 +267,8 @@ def chaos(
                         server = place.server
                     check(home, seen)
                     report(f"{dict(place.done)}")
-                assert [ask(query, home=home) for query in (FOUND, DECIDED)] == expected
+                found = [ask(query, home=home) for query in (FOUND, DECIDED)]
+                assert found == expected, different(found, expected, home)
             done += place.done
             done["homes"] += 1
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +14,13 @@ from prefect.states import Pending
 
 from deployments.service import client
 from lab.clock import elapsed
-from tasks import launching, night_child
+from tasks import launching, night_child, night_children
 from tasks.launching import Launched
 from tasks.night_children import Children
 from tests.ladder_command import ROOT, shared_server
 
 FLOWS = """
+import atexit
 import os
 import time
 from prefect import flow
@@ -25,13 +28,35 @@ from prefect import flow
 @flow
 def trial(kind: str) -> None:
     print("process", os.getpid(), flush=True)
-    if kind == "fails":
+    if kind == "fails and stays":
+        atexit.register(time.sleep, 120.0)
+    if kind.startswith("fails"):
         raise ValueError("it was asked to")
     if kind == "large":
         global held
         held = bytearray(b"x") * 2**31
     if kind == "long":
         time.sleep(120.0)
+    if kind.startswith("reads "):
+        from models.caching_trial import told
+        from tasks.killable import worker
+        print("read", "run", *told(path=kind[6:]), flush=True)
+        with worker() as process:
+            found = process.call(
+                "models.caching_trial:told", {"path": kind[6:]}, seconds=60.0, report=print
+            )
+        print("read", "worker", *found, flush=True)
+"""
+CACHES = """
+import functools, os
+from pathlib import Path
+
+def told(path, *, report=None):
+    return os.getpid(), read(path)
+
+@functools.lru_cache
+def read(path):
+    return (Path(path) / "text").read_text()
 """
 Execute = Callable[[str], Launched]
 
@@ -40,8 +65,11 @@ Execute = Callable[[str], Launched]
 def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
     source = tmp_path / "source"
     source.mkdir()
-    for package in ("flows", "lab", "models", "stats", "tasks", "deployments"):
+    for package in ("flows", "lab", "stats", "tasks", "deployments"):
         (source / package).symlink_to(ROOT / package)
+    (source / "models").mkdir()
+    (source / "models" / "__init__.py").write_text(f"__path__.append({str(ROOT / 'models')!r})\n")
+    (source / "models" / "caching_trial.py").write_text(CACHES)
     (source / "trial_flows.py").write_text(FLOWS)
     monkeypatch.setenv("PREFECT__FLOW_ENTRYPOINT", "trial_flows.trial")
     monkeypatch.setenv("PREFECT_API_URL", shared_server())
@@ -74,6 +102,10 @@ def process_of(run: Launched) -> int:
     return int(line.split()[1])
 
 
+def process_id(line: str) -> str:
+    return line.split()[2]
+
+
 def ended(run: Launched) -> str:
     found = run.wait(elapsed() + 60.0)
     assert found is not None
@@ -95,6 +127,48 @@ def test_a_run_that_fails_takes_its_process_with_it(execute: Execute) -> None:
     second = execute("ends")
     assert ended(second) == "COMPLETED"
     assert process_of(first) != process_of(second)
+
+
+def test_a_process_that_is_killed_while_it_rests_is_replaced(execute: Execute) -> None:
+    first = execute("ends")
+    assert ended(first) == "COMPLETED"
+    assert first.child is not None
+    while not first.child.is_through:
+        time.sleep(0.1)
+    os.kill(first.child.process.pid, signal.SIGKILL)
+    second = execute("ends")
+    assert ended(second) == "COMPLETED"
+
+
+def test_a_process_that_does_not_end_is_killed(
+    execute: Execute, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(night_children, "LAST_WORDS_SECONDS", 2.0)
+    first = execute("fails and stays")
+    assert ended(first) == "FAILED"
+    assert first.child is not None
+    assert ended(execute("ends")) == "COMPLETED"  # in another, at once
+    children.dismiss()
+    children.close()
+    assert first.child.process.poll() == -signal.SIGKILL
+
+
+def test_a_file_that_changes_between_two_runs_is_read_again(execute: Execute, tmp_path: Path) -> None:
+    """By the process of the runs, and by a worker that both of them had."""
+    place = tmp_path / "texts"
+    place.mkdir()
+    told = []
+    for text in ("one", "two"):
+        (place / "text").write_text(text)
+        run = execute(f"reads {place}")
+        assert ended(run) == "COMPLETED"
+        told.append([line for line in run.log.read_text().splitlines() if line.startswith("read ")])
+    (first, second), (third, fourth) = told
+    assert [line.split()[1:] for line in (first, second)] == [
+        ["run", process_id(third), "one"],
+        ["worker", process_id(fourth), "one"],
+    ]
+    assert [line.split()[3] for line in (third, fourth)] == ["two", "two"]
 
 
 def test_a_run_that_leaves_much_in_memory_takes_its_process_with_it(execute: Execute) -> None:
