@@ -1,4 +1,4 @@
-"""What `ladder verify` looks at in any study: run, plan, gates, steps and files of its last run.
+"""What `ladder verify` looks at in any study: run, plan, gates, steps and files of its last whole run.
 
 Rows and files are read as they are; only verdicts are computed again, from their evidence.
 """
@@ -20,8 +20,12 @@ from lab.store import Store
 
 _RUNS = """
 SELECT run_id, profile, plan_hash, state, note, started_at FROM run WHERE study = $study
-QUALIFY row_number() OVER (PARTITION BY study ORDER BY started_at DESC) = 1
+QUALIFY row_number() OVER (
+  PARTITION BY study
+  ORDER BY state = 'completed' AND run_id NOT IN (SELECT run_id FROM decision), started_at DESC
+) = 1
 """
+"""The last one, but for runs of single phases, which ask no gate."""
 _DECIDED = "SELECT gate, verdict, evidence, rule FROM decision WHERE run_id = $run ORDER BY decided_at"
 _STEPS = """
 SELECT count(*) AS n, count(*) FILTER (reason IS NOT NULL) AS without, any_value(reason) AS reason

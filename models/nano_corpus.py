@@ -81,12 +81,13 @@ class NanoCorpus:
         ValueError
             For a part of fewer than block_size + 1 tokens.
         """
+        most = min(len(self.train), len(self.heldout)) - 1
+        shorter = f", or a block of at most {most}" if most >= 2 else ""
         for name, part in (("training", self.train), ("held-out", self.heldout)):
             if len(part) <= block_size:
                 raise ValueError(
-                    f"the {name} part of {self.source} has {len(part):,} tokens; a block_size of "
-                    f"{block_size} needs {block_size + 1} or more: use a longer text or a block_size of "
-                    f"at most {min(len(self.train), len(self.heldout)) - 1}"
+                    f"the {name} part of {self.source} has {len(part):,} tokens; a block of {block_size} "
+                    f"needs {block_size + 1} or more: use a longer text{shorter}"
                 )
 
 

@@ -140,7 +140,7 @@ class RegimePlan:
     Traceback (most recent call last):
         ...
     ValueError: self_clamp/0 (steps 1100-1200) and bewilderment/0 (1200-1400) have 0 steps between them; \
-allowed: 1 or more, or contact=True, which lets one spoil the other's baseline
+allowed: 1 or more, or "contact": true, which lets one spoil the other's baseline
     """
 
     regimes: tuple[Regime, ...] = ()
@@ -165,8 +165,8 @@ allowed: 1 or more, or contact=True, which lets one spoil the other's baseline
                 between = f"overlap by {-gap} steps" if gap < 0 else f"have {gap} steps between them"
                 raise ValueError(
                     f"{one.name} (steps {one.start}-{one.end}) and {other.name} ({other.start}-{other.end}) "
-                    f"{between}; allowed: {self.least_gap} or more, or contact=True, which lets one spoil "
-                    "the other's baseline"
+                    f'{between}; allowed: {self.least_gap} or more, or "contact": true, which lets one '
+                    "spoil the other's baseline"
                 )
 
     def refuse_outside(self, steps: int) -> None:

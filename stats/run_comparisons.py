@@ -18,7 +18,7 @@ from stats.equivalence import tost
 from stats.language_verdicts import concluded
 from stats.over_seeds import seeds_by_t
 from stats.paired_seeds import PairedT, detectable, paired_t
-from stats.rows import FloatArray, TestRow
+from stats.rows import FloatArray, TestRow, by_reason
 
 ALIKE = "exactly the same in every seed"
 
@@ -294,7 +294,7 @@ def _deciding(rows: Sequence[TestRow], family: str) -> list[TestRow]:
 
 def _combined(decided: Sequence[TestRow], hypothesis: str, method: str) -> TestRow:
     """The verdict row before its verdict, or INVALID with every comparison that is."""
-    invalid = [f"{row.contrast}: {row.reason}" for row in decided if row.verdict == "INVALID"]
+    invalid = [(row.contrast or "", row.reason or "undefined") for row in decided if row.verdict == "INVALID"]
     first = decided[0]
     return TestRow(
         family=first.family,
@@ -306,7 +306,7 @@ def _combined(decided: Sequence[TestRow], hypothesis: str, method: str) -> TestR
         margin=first.margin,
         n=min((row.n or 0) for row in decided),
         verdict="INVALID" if invalid else "INCONCLUSIVE",
-        reason="; ".join(invalid) or None,
+        reason=by_reason(invalid) or None,
     )
 
 

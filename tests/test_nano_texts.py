@@ -140,7 +140,7 @@ def test_a_file_that_changes_is_refused(path: Path, monkeypatch: pytest.MonkeyPa
     [
         (b"", "0 characters to train on and 0 held out"),
         (b"abc\xff", "not UTF-8 at byte 3; convert it"),
-        (b"a" * 5, r"has \d tokens; a block_size of 8 needs 9"),
+        (b"a" * 5, r"has \d tokens; a block of 8 needs 9"),
     ],
 )
 @pytest.mark.parametrize("tokens", ["characters", "bpe"])

@@ -414,7 +414,7 @@ def test_the_held_out_loss_takes_every_token_but_the_first_once() -> None:
 
 def test_a_text_too_short_and_a_window_outside_the_run_are_refused_before_training() -> None:
     long_block = replace(SHORT, shape=replace(SHORT.shape, block_size=4000))
-    with pytest.raises(ValueError, match=r"has 800 tokens; a block_size of 4000 needs 4001 or more"):
+    with pytest.raises(ValueError, match=r"has 800 tokens; a block of 4000 needs 4001 or more"):
         trained(long_block)
     with pytest.raises(ValueError, match="covers steps 28-31 of a run of 30"):
         trained(plan=RegimePlan(regimes=(replace(BEWILDERMENT, windows=((28, 31),)),)))

@@ -257,7 +257,7 @@ def test_a_text_too_short_for_its_windows_and_an_absent_one_are_bad_input(tmp_pa
     short.write_text("too short")
     done = ladder(*settings(tmp_path, corpus=short), home=tmp_path / "home")
     assert done.returncode == 2
-    assert "a block_size of 16 needs 17 or more" in done.stderr
+    assert "a block of 16 needs 17 or more" in done.stderr
     done = ladder(*settings(tmp_path, corpus=tmp_path / "absent.txt"), home=tmp_path / "home")
     assert done.returncode == 2
     assert "absent.txt" in done.stderr

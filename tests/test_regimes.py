@@ -149,7 +149,7 @@ def test_a_regime_that_could_not_act_is_refused(change: dict[str, Any], message:
         (((10, 20), (20, 30)), r"a/0 \(steps 10-20\) and b/0 \(20-30\) have 0 steps between them"),
         (((10, 20), (15, 30)), "overlap by 5 steps"),
         (((10, 40), (15, 20)), "overlap by 25 steps"),
-        (((10, 20), (24, 30)), "have 4 steps between them; allowed: 5 or more, or contact=True"),
+        (((10, 20), (24, 30)), 'have 4 steps between them; allowed: 5 or more, or "contact": true'),
     ],
 )
 def test_windows_that_touch_are_refused_unless_asked_for(windows: Any, message: str) -> None:

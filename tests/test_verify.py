@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,15 @@ def test_a_run_that_did_not_end_is_not_well(home: Path) -> None:
     row = RunRow(**Store(home).read("SELECT * FROM run LIMIT 1").row(0, named=True))
     Store(home).record([replace(row, state="failed", note="OSError: disk full")])
     assert "failed (OSError: disk full); run it again" in failed(home)["run"]
+
+
+def test_a_later_run_of_a_single_phase_which_asks_no_gate_is_not_the_study(home: Path) -> None:
+    row = RunRow(**Store(home).read("SELECT * FROM run LIMIT 1").row(0, named=True))
+    later = row.started_at + timedelta(days=1)
+    Store(home).record([replace(row, run_id="part", state="completed", started_at=later)])
+    assert "gates" not in failed(home)
+    Store(home).record([replace(row, run_id="part", state="failed", note="no text", started_at=later)])
+    assert "no text" in failed(home)["run"]
 
 
 def test_the_command_ends_with_1_for_what_fails_or_has_not_run_and_with_2_for_no_study(
