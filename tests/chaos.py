@@ -51,7 +51,11 @@ for _ in range(200):
         time.sleep(0.05)
 time.sleep(float(sys.argv[2]))
 """
-DECIDED = "SELECT gate, model, look, verdict, sentence, evidence FROM decision ORDER BY ALL"
+DECIDED = (
+    "SELECT gate, model, look, verdict, sentence, evidence FROM decision JOIN run USING (run_id) "
+    "WHERE run.state <> 'failed' ORDER BY ALL"
+)
+"""Without those of runs that lacked something, as on a full disk: they analysed what there was."""
 WITH_STEP = (
     "SELECT table_name FROM information_schema.columns JOIN information_schema.tables USING (table_name) "
     "WHERE column_name = 'step_id' AND table_type = 'BASE TABLE' AND table_name <> 'step' ORDER BY ALL"
@@ -60,8 +64,8 @@ LOOSE = {
     "decision without its run": "SELECT run_id FROM decision ANTI JOIN run USING (run_id)",
     "queue without its night": "SELECT night_id FROM queue ANTI JOIN night USING (night_id)",
     "plan step without its plan": "SELECT plan_hash FROM plan_step ANTI JOIN plan USING (plan_hash)",
-    "a gate decided twice": "SELECT plan_hash, model, gate, look FROM decision "
-    "GROUP BY ALL HAVING count(*) > 1",
+    "a gate decided twice": "SELECT plan_hash, model, gate, look FROM decision JOIN run USING (run_id) "
+    "WHERE run.state <> 'failed' GROUP BY ALL HAVING count(*) > 1",
     "an item done twice": "SELECT item FROM queue WHERE state = 'done' GROUP BY ALL HAVING count(*) > 1",
     "a result that is no number": "SELECT step_id FROM metric WHERE isinf(value) OR isnan(value)",
 }  # fmt: skip
@@ -199,6 +203,13 @@ def check(home: Path, seen: dict[str, int]) -> None:
         assert again == row["verdict"], row
 
 
+def is_as(found: list[Rows], expected: list[Rows], full_disks: int) -> bool:
+    """Whether counts and decisions are those; a full disk may leave rows of an analysis that lacked runs."""
+    if full_disks:
+        return found[1] == expected[1] and all(found[0][0][key] >= n for key, n in expected[0][0].items())
+    return found == expected
+
+
 def different(found: list[Rows], expected: list[Rows], home: Path) -> str:
     """What a home has in place of what was expected, and how its runs ended."""
     lines = [f"{one} in place of {other}" for one, other in zip(found[0], expected[0], strict=True)]
@@ -268,7 +279,7 @@ def chaos(
                     check(home, seen)
                     report(f"{dict(place.done)}")
                 found = [ask(query, home=home) for query in (FOUND, DECIDED)]
-                assert found == expected, different(found, expected, home)
+                assert is_as(found, expected, place.full_disks), different(found, expected, home)
             done += place.done
             done["homes"] += 1
     finally:
