@@ -6,7 +6,6 @@ A file may change between the runs, and a cache by its path would answer with wh
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +29,6 @@ def forget(*, report: Callable[[Any], None] | None = None) -> None:
                 clear = getattr(value, "cache_clear", None)
                 if callable(clear):
                     clear()
-    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; `tasks.killable.MEMORY` has it keep all
     if trim is not None:
         trim(0)
