@@ -52,7 +52,7 @@ for _ in range(200):
 time.sleep(float(sys.argv[2]))
 """
 DECIDED = (
-    "SELECT gate, model, look, verdict, sentence, evidence FROM decision JOIN run USING (run_id) "
+    "SELECT gate, decision.model, look, verdict, sentence, evidence FROM decision JOIN run USING (run_id) "
     "WHERE run.state <> 'failed' ORDER BY ALL"
 )
 """Without those of runs that lacked something, as on a full disk: they analysed what there was."""
@@ -64,7 +64,7 @@ LOOSE = {
     "decision without its run": "SELECT run_id FROM decision ANTI JOIN run USING (run_id)",
     "queue without its night": "SELECT night_id FROM queue ANTI JOIN night USING (night_id)",
     "plan step without its plan": "SELECT plan_hash FROM plan_step ANTI JOIN plan USING (plan_hash)",
-    "a gate decided twice": "SELECT plan_hash, model, gate, look FROM decision JOIN run USING (run_id) "
+    "a gate decided twice": "SELECT decision.plan_hash, decision.model, gate, look FROM decision JOIN run USING (run_id) "
     "WHERE run.state <> 'failed' GROUP BY ALL HAVING count(*) > 1",
     "an item done twice": "SELECT item FROM queue WHERE state = 'done' GROUP BY ALL HAVING count(*) > 1",
     "a result that is no number": "SELECT step_id FROM metric WHERE isinf(value) OR isnan(value)",
