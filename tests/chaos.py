@@ -64,8 +64,8 @@ LOOSE = {
     "decision without its run": "SELECT run_id FROM decision ANTI JOIN run USING (run_id)",
     "queue without its night": "SELECT night_id FROM queue ANTI JOIN night USING (night_id)",
     "plan step without its plan": "SELECT plan_hash FROM plan_step ANTI JOIN plan USING (plan_hash)",
-    "a gate decided twice": "SELECT decision.plan_hash, decision.model, gate, look FROM decision JOIN run USING (run_id) "
-    "WHERE run.state <> 'failed' GROUP BY ALL HAVING count(*) > 1",
+    "a gate decided twice": "SELECT decision.plan_hash, decision.model, gate, look FROM decision "
+    "JOIN run USING (run_id) WHERE run.state <> 'failed' GROUP BY ALL HAVING count(*) > 1",
     "an item done twice": "SELECT item FROM queue WHERE state = 'done' GROUP BY ALL HAVING count(*) > 1",
     "a result that is no number": "SELECT step_id FROM metric WHERE isinf(value) OR isnan(value)",
 }  # fmt: skip
