@@ -377,8 +377,7 @@ def batch_by_batch(
         except BackendError:
             record(name, waiting)
             raise
-        is_due = wanted and time.monotonic() - recorded > RECORD_SECONDS
-        if is_due or i == len(parts):
+        if time.monotonic() - recorded > RECORD_SECONDS or i == len(parts):
             record(name, waiting)
             waiting, recorded = [], time.monotonic()
         progress.advance(len(part), made=wanted)

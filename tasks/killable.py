@@ -30,7 +30,7 @@ from tasks.slots import Slots
 
 ALARM_SLACK_SECONDS = 30.0
 """The worker's own alarm comes this much after the caller's limit, in case the caller is stopped."""
-FORGET_SECONDS = 10.0
+FORGETTING, FORGET_SECONDS = "models.caches:forget", 10.0
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2 * 10**9),
@@ -147,11 +147,13 @@ class Worker:
         return not self._is_busy and self._process.poll() is None
 
     def forget(self) -> bool:
-        """Empty its caches (`models.caches`); whether it did and is ready for calls."""
+        """Empty its caches (`models.caches`); whether it did."""
         self.near = ""
-        with contextlib.suppress(WorkError, TimeLimitError):
-            self.call("models.caches:forget", {}, seconds=FORGET_SECONDS, report=lambda _: None)
-        return self.is_ready
+        try:
+            self.call(FORGETTING, {}, seconds=FORGET_SECONDS, report=lambda _: None)
+        except (WorkError, TimeLimitError):
+            return False
+        return True
 
     def resident_bytes(self) -> int:
         """Memory that it holds; 0 when it is gone."""
@@ -250,7 +252,7 @@ def _ready(near: str) -> Worker:
 def rest(most_bytes: int) -> None:
     """Between two runs: idle processes stay for calls to come, and forget all but their imports.
 
-    One that holds more memory than `most_bytes` then, or does not answer, ends.
+    One that holds more memory than `most_bytes` then, or cannot forget, ends.
     """
     with _lock:
         for found in _idle[:]:

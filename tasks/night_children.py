@@ -23,6 +23,8 @@ FREE_SECONDS = 5.0
 """How long a process whose run is done may take to be free for the next; less than a night may be late by."""
 LAST_WORDS_SECONDS = 15.0
 """How long one may take to hand over its last events and end."""
+NEXT = "night-next.log"
+"""Of a process that has no run yet."""
 
 
 @dataclass
@@ -95,10 +97,6 @@ class Child:
         self.line.close()
         with contextlib.suppress(BrokenPipeError):
             cast(IO[bytes], self.process.stdin).close()
-
-
-NEXT = "night-next.log"
-"""Of a process that has no run yet."""
 
 
 class Children:

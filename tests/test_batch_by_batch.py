@@ -51,7 +51,7 @@ def test_those_that_are_here_go_with_what_is_made(monkeypatch: pytest.MonkeyPatc
     assert [texts for _, texts in found] == [["a", "b", "c"], ["d"]]
 
 
-def test_what_waits_is_recorded_when_a_batch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_is_recorded_when_a_batch_fails() -> None:
     found = list[tuple[str, list[str]]]()
 
     def make(_: str, part: Sequence[str]) -> None:

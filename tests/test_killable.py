@@ -98,6 +98,26 @@ def test_a_process_is_used_again_and_one_that_knows_the_subject_first(jobs: str)
         assert call(again, f"{jobs}:which") == pids[1]
 
 
+def test_between_runs_an_idle_process_stays_unless_it_is_large_or_cannot_forget(
+    jobs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with worker() as process:
+        first = call(process, f"{jobs}:which")
+    killable.rest(2**40)
+    with worker() as process:
+        assert call(process, f"{jobs}:which") == first
+    killable.rest(2**10)
+    with worker() as process:
+        second = call(process, f"{jobs}:which")
+        assert second != first
+    with monkeypatch.context() as during:
+        during.setattr(Worker, "resident_bytes", lambda _: 0)
+        during.setattr(killable, "FORGETTING", f"{jobs}:no_such_function")
+        killable.rest(2**40)
+    with worker() as process:
+        assert call(process, f"{jobs}:which") != second
+
+
 def test_a_call_over_its_limit_is_killed_and_says_so(jobs: str) -> None:
     seen: list[object] = []
     started = time.monotonic()

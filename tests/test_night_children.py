@@ -16,7 +16,7 @@ from deployments.service import client
 from lab.clock import elapsed
 from tasks import launching, night_child, night_children
 from tasks.launching import Launched
-from tasks.night_children import Children
+from tasks.night_children import Child, Children
 from tests.ladder_command import ROOT, shared_server
 
 FLOWS = """
@@ -138,6 +138,44 @@ def test_a_process_that_is_killed_while_it_rests_is_replaced(execute: Execute) -
     os.kill(first.child.process.pid, signal.SIGKILL)
     second = execute("ends")
     assert ended(second) == "COMPLETED"
+    assert process_of(first) != process_of(second)
+
+
+def test_ctrl_c_while_a_process_is_waited_for_does_not_lose_it(
+    execute: Execute, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = execute("ends")
+    assert ended(first) == "COMPLETED"
+    assert first.child is not None
+
+    def interrupted(_: Child) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(Child, "rests", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            children.take()
+    children.dismiss()
+    children.close()
+    assert first.child.process.poll() == 0  # it handed over its last events and ended by itself
+
+
+def test_a_log_that_is_there_is_begun_anew_and_its_name_may_have_any_sign(
+    execute: Execute, tmp_path: Path
+) -> None:
+    first = execute("ends")
+    assert ended(first) == "COMPLETED"
+    assert first.child is not None
+    while not first.child.is_through:
+        time.sleep(0.1)
+    log = tmp_path / "logs" / "two\nlines é.log"
+    log.write_text("of an earlier night\n")
+    child = first.children.take()
+    child.execute("no-such-run", log)  # Prefect says so, and the process ends
+    assert child.process.wait(timeout=60.0) == 1
+    child.let_go()
+    assert "Invalid flow run id" in log.read_text()
+    assert "of an earlier night" not in log.read_text()
 
 
 def test_a_process_that_does_not_end_is_killed(
@@ -181,7 +219,7 @@ def test_a_run_that_leaves_much_in_memory_takes_its_process_with_it(execute: Exe
 
 
 def test_a_run_that_its_process_is_through_with_and_that_has_no_end_has_crashed(
-    execute: Execute, monkeypatch: pytest.MonkeyPatch
+    execute: Execute,
 ) -> None:
     run = execute("ends")
     assert run.child is not None
