@@ -30,6 +30,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deployments import environment, server_database
+from lab.home import OWN_SERVER
 
 START_TIMEOUT_SECONDS = 180.0
 """A fresh home's database is made first: 18 to 59 s were seen on a loaded machine."""
@@ -126,6 +127,7 @@ def start(home: Path) -> TemporaryServer | None:
         return None
     server = TemporaryServer(Path(home).expanduser().absolute())
     os.environ["PREFECT_API_URL"] = server.url
+    os.environ[OWN_SERVER] = "1"
     atexit.register(server.stop)  # Prefect registers its own exits later, and the last one goes first
     return server
 

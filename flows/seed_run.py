@@ -26,7 +26,7 @@ from tasks import conversations, generation, measuring, seed_analysis, training
 from tasks.deciding import Standing, walk
 from tasks.identifying import identify
 from tasks.progress import Progress
-from tasks.recording import record, seed_rows
+from tasks.recording import draw, record, seed_rows
 from tasks.seed_cells import Sample, SeedDesign
 from tasks.shell import unwalked
 
@@ -295,12 +295,17 @@ class Run:
     @cached_property
     def diagnostic_draws(self) -> dict[str, list[Draw]]:
         """Further draws of each treatment's first stream, to test its distribution; recorded once a run."""
+        arms = [arm for arm in self.protocol.arms if arm.role == "treatment"]
+        tapes = {arm.name: self.design.tape(self.home, arm, arm.streams[0], diagnostic=True) for arm in arms}
         purposes = ["diagnostic"] * self.protocol.diagnostic_draws
-        found, rows = {}, []
-        for arm in (arm for arm in self.protocol.arms if arm.role == "treatment"):
-            tape = self.design.tape(self.home, arm, arm.streams[0], diagnostic=True)
-            found[arm.name] = tape.draws(purposes)
-            rows += seed_rows(tape.path.relative_to(self.home), arm.name, arm.streams[0], found[arm.name])
+        found = draw("diagnostic seeds", unwalked(tapes), unwalked(purposes))
+        rows = [
+            row
+            for arm in arms
+            for row in seed_rows(
+                tapes[arm.name].path.relative_to(self.home), arm.name, arm.streams[0], found[arm.name]
+            )
+        ]
         self.record("diagnostic seeds", rows)
         return found
 

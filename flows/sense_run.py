@@ -16,12 +16,13 @@ from flows.run_row import Opened, open_run
 from flows.sense_heads import HeadWork
 from flows.sense_protocol import CONTROL, Cell, SenseProtocol, said
 from lab.errors import UsageError, WorkError
+from lab.home import resolve_home
 from lab.records import DecisionRow, TestResultRow
 from models.hub_base import resolve
 from models.sense_conditions import factorial, sizes
 from models.sense_items import KILLER
 from models.sense_killers import refuse_conflicts
-from models.sense_sources import ExamItems, bundle_counts, digest, own_items, refuse_leaks
+from models.sense_sources import ExamItems, bundle_counts, digest, own_items
 from models.sense_steps import refuse_undecidable
 from tasks import sense_analysis, sense_rows, sense_training
 from tasks.deciding import Standing, decide
@@ -53,12 +54,12 @@ def begin(protocol: SenseProtocol) -> SenseRun:
     encoder = _encoder_digest(protocol) if protocol.recipe.encoder else ""
     source = protocol.source
     try:
-        refuse_leaks(source)
         own = own_items(source)
         refuse_conflicts([one for one in own.retrieval if one.tier == KILLER])
         refuse_undecidable(own.coherence)
         refuse_few(own, source.data)
         digests = {split: digest(source, split) for split in ("train", "dev", "test")}
+        sense_training.audit(str(resolve_home()), unwalked(source), sense_training.audit_key(digests))
         items = {
             TEST: sense_training.item_set(
                 source, "test", per_sense=protocol.per_sense, per_lemma=protocol.per_lemma

@@ -12,6 +12,8 @@ from lab.durable import write_durably
 from lab.errors import UsageError
 
 VARIABLE, HOME_ID = "LADDER_HOME", "home-id"
+OWN_SERVER = "LADDER_OWN_SERVER"
+"""Set where the Prefect server lasts no longer than the command that started it."""
 
 
 def resolve_home() -> Path:

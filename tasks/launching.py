@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -155,12 +154,11 @@ class Launched:
         return found
 
     def _pause(self, seconds: float) -> None:
-        """Wait so long, or until the run's process ends."""
-        if self.child is None:
+        """Wait so long, or until the run's process is through with it."""
+        if self.child is None or self.child.is_through:  # then it is the server that is waited for
             time.sleep(seconds)
         else:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.child.process.wait(timeout=seconds)
+            self.child.wait_through(seconds)
 
     def _tell(self) -> bool:
         """Pass on the lines that the run's process wrote since; those of progress now and then only.

@@ -8,6 +8,7 @@ line closes and this process ends with all it started, so that no run goes on th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -21,6 +22,7 @@ import threading
 
 import psutil
 
+from lab.home import OWN_SERVER
 from models import caches
 from tasks import killable
 
@@ -44,12 +46,22 @@ def main() -> None:
         order = json.loads(told)
         _speak_into(order["log"])
         sys.argv = ["prefect.engine", order["flow_run_id"]]
-        runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)  # exits where the run failed
+        with _heartbeats():
+            runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)  # exits if the run failed
         killable.rest(KEPT_BYTES)
         caches.forget()
         if psutil.Process().memory_info().rss > KEPT_BYTES:
             return
         line.send(FREE)
+
+
+def _heartbeats() -> contextlib.AbstractContextManager[object]:
+    """None where the server ends with the night: nobody listens, and their thread ends up to 1 s late."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    if os.environ.get(OWN_SERVER) is None:
+        return contextlib.nullcontext()
+    return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
 
 
 def _speak_into(log: str) -> None:

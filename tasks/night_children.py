@@ -55,7 +55,11 @@ class Child:
     @property
     def is_through(self) -> bool:
         """Whether it is at no run: it has said that it is free, or has ended."""
-        return self.process.poll() is not None or self._has_spoken(0.0)
+        return self.wait_through(0.0)
+
+    def wait_through(self, seconds: float) -> bool:
+        """Wait until it is at no run, at most so long; whether it is."""
+        return self.process.poll() is not None or self._has_spoken(seconds)
 
     def _has_spoken(self, seconds: float) -> bool:
         return bool(select.select([self.line], [], [], seconds)[0])

@@ -1,8 +1,8 @@
-"""Rows into the store. Never cached: a rebuilt database must fill again from cached results."""
+"""Draws from their tapes, rows into the store. Never cached: a rebuilt database must fill again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefect import task
@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lab.records import Record, SeedDrawRow
 from lab.store import Store
-from models.entropy import Draw
+from models.entropy import Draw, Tape
 
 
 @task(name="record", task_run_name="record {what}", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=1)
@@ -21,6 +21,12 @@ def record(home: str, what: str, rows: Sequence[Record]) -> int:
     """
     Store(Path(home)).record(rows, drain=False)
     return len(rows)
+
+
+@task(name="draw", task_run_name="draw {what}", cache_policy=NO_CACHE)
+def draw(what: str, tapes: Mapping[str, Tape], purposes: Sequence[str]) -> dict[str, list[Draw]]:
+    """Draws of some tapes, one a purpose, by the tapes' names; what is on a tape is its own cache."""
+    return {name: tape.draws(purposes) for name, tape in tapes.items()}
 
 
 def seed_rows(tape: Path, arm: str, stream: int, draws: Sequence[Draw]) -> list[SeedDrawRow]:

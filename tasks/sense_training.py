@@ -19,7 +19,7 @@ from lab.fingerprint import code, fingerprint
 from lab.products import Products
 from models.kept import load_kept
 from models.sense_conditions import TrainingArm
-from models.sense_sources import ExamItems, SenseSource, digest, exam_items
+from models.sense_sources import ExamItems, SenseSource, digest, exam_items, refuse_leaks
 from tasks.killable import worker
 from tasks.shell import product_key
 from tasks.training import directory
@@ -166,6 +166,30 @@ def item_set(source: SenseSource, split: ExamSplit, *, per_sense: int, per_lemma
 def items_of(items: ItemSet) -> ExamItems:
     """The items themselves."""
     return exam_items(items.source, _asked(items.split), per_sense=items.per_sense, per_lemma=items.per_lemma)
+
+
+@task(
+    name="audit",
+    task_run_name="audit the splits for what they share",
+    persist_result=True,
+    result_serializer="json",
+    cache_key_fn=product_key(lambda *_: True),
+)
+def audit(home: str, source: SenseSource, key: str) -> str:
+    """`models.sense_sources.refuse_leaks`, once for what is read and the code that reads it; returns the key.
+
+    Raises
+    ------
+    ValueError
+        As that.
+    """
+    refuse_leaks(source)
+    return key
+
+
+def audit_key(digests: Mapping[str, str]) -> str:
+    """What an audit is filed under, given the digest of each split."""
+    return fingerprint([dict(digests), code("models.sense_sources")])
 
 
 def _asked(split: ExamSplit) -> Literal["dev", "test"]:
