@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ def run_night(
     """
     night_run.command_began = began
     refuse_unknown(budget, profile, names)
+    importlib.import_module("pandas")  # pyarrow does at the night's first rows; now the server is waited for
     wait_ready(server)
     if server is not None:
         with client(url) as api:  # the night launches deployments, so this server must know them

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lab.errors import UsageError, unknown
+from lab.errors import UsageError
 from lab.settings import changed
 from lab.study import Study
 
@@ -19,9 +19,7 @@ def settings_for(study: Study, profile: str, assignments: Sequence[str]) -> Any:
     UsageError
         Unknown profile or field, or a value the field does not take; in one line, with what is allowed.
     """
-    if profile not in study.profiles:
-        raise unknown(f"profile of {study.name}", profile, study.profiles)
-    settings = study.profiles[profile]
+    settings = study.settings(profile)
     return changed(settings, dict(_assignment(text, settings) for text in assignments))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from flows.registry import find_study, studies
 from flows.run_row import publish
 from lab.cleaning import delete, of_old_nights
 from lab.clock import elapsed
-from lab.errors import UsageError, unknown
+from lab.errors import UsageError
 from lab.home import home_id
 from lab.machine import cpu_name
 from lab.night_book import (
@@ -39,7 +40,7 @@ from lab.night_book import (
     open_night,
     past_runs,
 )
-from lab.night_queue import Candidate, Prediction, next_fitting, ordered, predicted
+from lab.night_queue import Candidate, Past, Prediction, next_fitting, ordered, predicted
 from lab.records import QueueRow
 from lab.settings import as_json, changed
 from lab.snapshot_source import copy_source
@@ -138,6 +139,8 @@ class Night:
     refused: int = 0
     calls: dict[str, list[Call]] = field(default_factory=dict)
     """Item -> what could be made before its turn."""
+    units: dict[str, float] = field(default_factory=dict)
+    """Deployment -> units of its steps, here or not."""
 
     @property
     def left(self) -> float:
@@ -187,8 +190,7 @@ class Night:
         if whole <= 0.0:
             logger.warning("the night was due to end before it began; nothing is started")
         while True:
-            weighed = [(one, self._predicted(one)) for one in self.book.waiting()]
-            waiting = [(one, found) for one, found in weighed if found is not None]
+            waiting = self._weighed()
             found = next_fitting(waiting, left=self.left, whole=whole) if self.left > 0.0 else None
             if found is None:
                 self._say_why_nothing_fits(waiting)
@@ -198,14 +200,22 @@ class Night:
             self.ahead.want(call for call in others if call not in own)
             self._launch(*found)
 
-    def _predicted(self, one: Candidate) -> Prediction | None:
+    def _weighed(self) -> list[tuple[Candidate, Prediction]]:
+        """What waits and can run, with how long it will take."""
+        waiting = self.book.waiting()
+        is_new = any(self.book.rows[one.item].expected_seconds is None for one in waiting)
+        past = past_runs(self.book.store) if is_new else []
+        weighed = [(one, self._predicted(one, past)) for one in waiting]
+        return [(one, found) for one, found in weighed if found is not None]
+
+    def _predicted(self, one: Candidate, past: Sequence[Past]) -> Prediction | None:
         """How long a candidate will take; None for one that need not or cannot run: it leaves the queue."""
         row = self.book.rows[one.item]
         if row.expected_seconds is not None and row.expected_from is not None:
             return Prediction(seconds=row.expected_seconds, source=row.expected_from)
         try:
-            study = _study_of(one)
-            missing, self.calls[one.item] = _missing(study, one, self.home)
+            study = find_study(one.study)
+            missing, self.calls[one.item] = self._missing(study, one)
         except (UsageError, BackendError, ValueError, OSError) as error:  # no such model, text or window here
             self._refuse(one, error)
             return None
@@ -215,7 +225,7 @@ class Night:
         found = predicted(
             one,
             missing=missing,
-            past=past_runs(self.book.store),
+            past=past,
             declared=study.expected_seconds.get(one.profile),
             cpu=cpu_name(),
         )
@@ -223,6 +233,18 @@ class Night:
             replace(row, expected_seconds=found.seconds, expected_from=found.source, missing=missing)
         )
         return found
+
+    def _missing(self, study: Study, one: Candidate) -> tuple[float, list[Call]]:
+        """Units that a candidate lacks, over the units of its profile as it stands; what can be made now."""
+        base = study.settings(one.profile)
+        planned = study.steps(changed(base, one.settings), self.home)
+        name = study.deployment(one.profile)
+        if name not in self.units:
+            whole = study.steps(base, self.home) if one.settings else planned
+            self.units[name] = sum(step.units for step in whole)
+        units = self.units[name]
+        missing = sum(step.units - step.cached for step in planned) / units if units else 1.0
+        return missing, [call for step in planned for call in step.ahead]
 
     def _refuse(self, one: Candidate, error: Exception) -> None:
         """What cannot even be launched says why, and the night goes on."""
@@ -264,10 +286,10 @@ class Night:
         The key is the same in every night of this home that continues this one, and raised only when the run
         of that key has ended without being done.
         """
-        study = _study_of(one)
+        study = find_study(one.study)
         row = self.book.rows[one.item]
         deployment = study.deployment(one.profile)
-        settings = changed(study.profiles[one.profile], one.settings)
+        settings = changed(study.settings(one.profile), one.settings)
         asked_by = one.decision_id or self.root
         first = max(1, row.attempt)  # of a night that was killed: its run may be at work, or done
         for attempt in range(first, first + 1 + MOST_ATTEMPTS):
@@ -370,27 +392,3 @@ class Night:
     def result(self) -> dict[str, Any]:
         """The night as plain data."""
         return night_told.result(self.book) | {"failed": self.failed + self.refused}
-
-
-def _study_of(one: Candidate) -> Study:
-    """The study of a candidate.
-
-    Raises
-    ------
-    UsageError
-        An earlier night left a study or profile that there is no more.
-    """
-    study = find_study(one.study)
-    if one.profile not in study.profiles:
-        raise unknown(f"profile of {study.name}", one.profile, study.profiles)
-    return study
-
-
-def _missing(study: Study, one: Candidate, home: Path) -> tuple[float, list[Call]]:
-    """Units that a candidate lacks, over the units of its profile as it stands; what could be made now."""
-    base = study.profiles[one.profile]
-    planned = study.steps(changed(base, one.settings), home)
-    whole = study.steps(base, home) if one.settings else planned
-    units = sum(step.units for step in whole)
-    missing = sum(step.units - step.cached for step in planned) / units if units else 1.0
-    return missing, [call for step in planned for call in step.ahead]

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 FOREIGN_PAUSES_SECONDS = (0.5, 30.0)
 """How long `record` leaves the database alone after a foreign holder, doubling from first to last."""
+Query = tuple[str, Mapping[str, object] | None]
+"""A statement and the values of its parameters by name."""
 ELSEWHERE = "the store of another home"
 """Stands as the holder where this home only hands in."""
 
@@ -139,14 +141,23 @@ class Store:
         wait_seconds: float | None = 600.0,
         drain: bool = True,
     ) -> pl.DataFrame:
-        """Drain, then answer one query from one read transaction.
+        """Drain, then answer one query; `$name` in it stands for a parameter. More in `read_all`."""
+        [answer] = self.read_all([(sql, parameters)], wait_seconds=wait_seconds, drain=drain)
+        return answer
+
+    def read_all(
+        self,
+        queries: Sequence[Query],
+        *,
+        wait_seconds: float | None = 600.0,
+        drain: bool = True,
+    ) -> list[pl.DataFrame]:
+        """Drain, then answer queries from one read transaction.
 
         Parameters
         ----------
-        sql
-            One statement that only reads; `$name` stands for a parameter.
-        parameters
-            Values by name.
+        queries
+            Statements that only read, each with its parameters.
         wait_seconds
             How long to wait for a holder of the database, in growing delays; None never gives up.
         drain
@@ -154,7 +165,7 @@ class Store:
 
         Returns
         -------
-        polars.DataFrame
+        list of polars.DataFrame
             HUGEINT comes as Int64 where it fits, DECIMAL as Float64. A store never written to answers from
             empty tables.
 
@@ -174,7 +185,7 @@ class Store:
             raise StoreLockedError(self._locked_message(report.holder, waiter))
         if report.problem is not None:
             raise OSError(f"{report.waiting} batches wait in {self.outbox.directory}: {report.problem}")
-        return self._read_live(sql, parameters, waiter)
+        return self._read_live(queries, waiter)
 
     def sql(self, sql: str, *, wait_seconds: float = 5.0) -> Answer:
         """A person's query: read-only, no files, no network; the snapshot answers while the store is held.
@@ -192,7 +203,8 @@ class Store:
             waiting = self.drain(wait_seconds=wait_seconds).waiting
         note = f"{waiting} batches wait in the outbox and are not in this answer" if waiting else None
         try:
-            return Answer(frame=self._read_live(sql, None, waiter), source=self.path, note=note)
+            [frame] = self._read_live([(sql, None)], waiter)
+            return Answer(frame=frame, source=self.path, note=note)
         except StoreLockedError as error:
             return self._ask_snapshot(sql, str(error))
 
@@ -342,11 +354,9 @@ class Store:
         except duckdb.Error as error:
             raise OSError(f"{self.path}: {readonly.one_line(error)}") from error
 
-    def _read_live(
-        self, sql: str, parameters: Mapping[str, object] | None, waiter: lock.Waiter
-    ) -> pl.DataFrame:
+    def _read_live(self, queries: Sequence[Query], waiter: lock.Waiter) -> list[pl.DataFrame]:
         if not self.path.exists():
-            return _template().query(sql, parameters)
+            return [_template().query(sql, parameters) for sql, parameters in queries]
         while True:
             try:
                 with lock.held(self._lock_path, shared=True):
@@ -355,7 +365,7 @@ class Store:
                         with database.reading(self.path) as con:
                             if tables.is_current(con, _template().schema):
                                 con.begin()
-                                return readonly.query(con, sql, parameters)
+                                return [readonly.query(con, *query) for query in queries]
                 with lock.held(self._lock_path):
                     if was_killed:
                         database.restore(self.path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.errors import unknown
 from lab.gates import Gate
 from lab.plan import Plan
 
@@ -68,6 +69,18 @@ class Study:
     def primary_gate(self) -> str:
         """The gate that answers the question; its INVALID makes the command line exit 3."""
         return [gate.name for gate in self.gates if gate.is_primary][-1]
+
+    def settings(self, profile: str) -> Any:
+        """A profile's settings.
+
+        Raises
+        ------
+        UsageError
+            There is no such profile.
+        """
+        if profile not in self.profiles:
+            raise unknown(f"profile of {self.name}", profile, self.profiles)
+        return self.profiles[profile]
 
     def smaller_profile(self, profile: str) -> str | None:
         """The profile before this one, where a night goes when a run of this one gave no result."""

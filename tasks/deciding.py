@@ -63,13 +63,10 @@ def walk(home: str, gates: Sequence[Gate], standing: Standing) -> list[DecisionR
 def decide(home: str, gate: Gate, standing: Standing) -> DecisionRow:
     """Ask one gate, record what it says and show it."""
     store = Store(Path(home))
-    evidence, parameters = ask(store, gate, standing)
+    evidence, parameters, launched = ask(store, gate, standing)
     ruling = rule_on(gate, evidence, last_look=standing.looks_left == 0)
     row = decision_row(gate, standing, evidence, parameters, ruling)
-    launched = "SELECT launched_flow_run_id FROM decision WHERE decision_id = $id"
-    known = store.read(launched, {"id": row.decision_id}, drain=False)  # the query before it has drained
-    if not known.is_empty():  # asked again: what it launched stays with it
-        row = replace(row, launched_flow_run_id=known.item())
+    row = replace(row, launched_flow_run_id=launched)
     store.record([row], drain=False)
     _show(gate, row, evidence)
     flag = " (exploratory)" if row.exploratory else ""
@@ -77,20 +74,32 @@ def decide(home: str, gate: Gate, standing: Standing) -> DecisionRow:
     return row
 
 
-def ask(store: Store, gate: Gate, standing: Standing) -> tuple[Evidence, dict[str, object]]:
-    """The one row of evidence, and the parameters of the query."""
+def ask(store: Store, gate: Gate, standing: Standing) -> tuple[Evidence, dict[str, object], str | None]:
+    """The one row of evidence, the query's parameters, and the run launched when this was asked before."""
     known = {name: getattr(standing, name) for name in standing.__dataclass_fields__}
     used = sorted(set(re.findall(r"\$([a-z_]+)", gate.sql)))
     unknown = [name for name in used if name not in known]
     if unknown:
         raise GateError(f"gate {gate.name} asks for ${unknown[0]}; known: {', '.join(known)}")
     parameters = {name: known[name] for name in used}
-    rows = store.read(gate.sql, parameters).to_dicts()
+    launched = "SELECT launched_flow_run_id FROM decision WHERE decision_id = $id"
+    found, before = store.read_all([(gate.sql, parameters), (launched, {"id": decision_id(gate, standing)})])
+    rows = found.to_dicts()
     if len(rows) != 1:
         raise GateError(
             f"gate {gate.name}: its query returned {len(rows)} rows; one row of evidence is needed"
         )
-    return rows[0], parameters
+    return rows[0], parameters, None if before.is_empty() else before.item()
+
+
+def decision_id(gate: Gate, standing: Standing) -> str:
+    """What a decision is filed under.
+
+    Asking again gives the same. Another rule of stopping, or a run that departs from its plan, gives another:
+    it does not overwrite what was decided under the plan.
+    """
+    asked_of = [standing.plan_hash, gate.name, standing.model, standing.look, standing.analysis]
+    return fingerprint([*asked_of, standing.looks_left, standing.exploratory])
 
 
 def decision_row(
@@ -100,16 +109,10 @@ def decision_row(
     parameters: Mapping[str, object],
     ruling: Ruling,
 ) -> DecisionRow:
-    """The decision with everything needed to compute it again.
-
-    Asking again gives the same id, with the run and time of the last asking. Another rule of stopping, or a
-    run that departs from its plan, gives another id: it does not overwrite what was decided under the plan.
-    """
-    asked_of = [standing.plan_hash, gate.name, standing.model, standing.look, standing.analysis]
-    place = [*asked_of, standing.looks_left, standing.exploratory]
+    """The decision with everything needed to compute it again, and the run and time of this asking."""
     flow_run = runtime.flow_run.id
     return DecisionRow(
-        decision_id=fingerprint(place),
+        decision_id=decision_id(gate, standing),
         study=standing.study,
         profile=standing.profile,
         model=standing.model,

@@ -233,6 +233,21 @@ def test_an_empty_store_answers_from_empty_tables_and_makes_nothing(tmp_path: Pa
     assert not home.exists()
 
 
+def test_several_queries_are_answered_from_one_state_of_the_store(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    asked = [
+        ("SELECT count(*) AS n FROM metric", None),
+        ("SELECT value FROM metric WHERE name = $n", {"n": "a"}),
+    ]
+    assert [len(frame) for frame in store.read_all(asked)] == [1, 0]
+    store.record([metric("a", 2.0), metric("b")], drain=False)
+    counted, found = store.read_all(asked)
+    assert (counted.item(), found.item()) == (2, 2.0)
+    with pytest.raises(UsageError, match="only read"):
+        store.read_all([*asked, ("DELETE FROM metric", None)])
+    assert store.read_all(asked)[0].item() == 2
+
+
 def test_a_query_cannot_fill_the_empty_tables(tmp_path: Path) -> None:
     insert = "INSERT INTO metric VALUES ('s', 'u', 'n', 1.0, NULL) RETURNING *"
     with contextlib.suppress(UsageError):
