@@ -4,6 +4,8 @@ BIN := .venv/bin
 # Telemetry of Prefect and of the model hub stays off.
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Where this is set, as in many containers, each process compiles anew all that it imports: half of its start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all check bench slow clean-venv
 

@@ -31,9 +31,10 @@ def draw(what: str, tapes: Mapping[str, Tape], purposes: Sequence[str]) -> dict[
 
 def seed_rows(tape: Path, arm: str, stream: int, draws: Sequence[Draw]) -> list[SeedDrawRow]:
     """Draws of a tape as rows."""
+    name = tape.as_posix()
     return [
         SeedDrawRow(
-            tape=tape.as_posix(),
+            tape=name,
             draw=draw.index,
             source=arm,
             stream=stream,
