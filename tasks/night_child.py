@@ -28,8 +28,11 @@ from tasks import killable
 
 BEFOREHAND = ("prefect.flow_engine", "prefect.task_runners", "flows.registry", "lab.report")
 FREE = b"."
-KEPT_BYTES = 3 * 2**29
-"""Resident memory above which this process, or one that works for it, is not kept for the next run."""
+KEPT_BYTES = 2**31
+"""Resident memory above which this process, or one that works for it, is not kept for the next run.
+
+oneDNN keeps what it compiled for each shape of a product, some 100 MB a model that is sampled from.
+"""
 
 
 def main() -> None:
