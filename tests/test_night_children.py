@@ -210,7 +210,7 @@ def test_a_file_that_changes_between_two_runs_is_read_again(execute: Execute, tm
 
 
 def test_a_run_that_leaves_much_in_memory_takes_its_process_with_it(execute: Execute) -> None:
-    assert night_child.KEPT_BYTES < 2**31
+    assert night_child.KEPT_BYTES <= 2**31  # which it keeps, beside what it imported
     first = execute("large")
     assert ended(first) == "COMPLETED"
     second = execute("ends")
