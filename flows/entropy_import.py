@@ -34,7 +34,7 @@ from lab.home import resolve_home
 from lab.machine import environment
 from lab.plan import Plan, deviations, freeze, plan_hash, plan_row, read_declared
 from lab.products import Products
-from lab.records import DecisionRow, RunRow, StudyRow
+from lab.records import DecisionRow, Record, RunRow, StudyRow
 from lab.runs import closed
 from lab.store import Store
 from lab.tables import utc_now
@@ -196,7 +196,8 @@ def import_file(home: Path, file: EarlierFile) -> list[dict[str, Any]]:
     here = environment(device="cpu")
     study = StudyRow(study=NAME, question=QUESTION, text=__doc__ or "")
     departs = deviations(used, declared)
-    record(str(home), "file", unwalked([study, plan_row(used, declared, now=now), here, *departs]))
+    opening: list[Record] = [study, plan_row(used, declared, now=now), here, *departs]
+    record(str(home), "file", unwalked(opening))
     return [
         import_part(
             home,
@@ -225,9 +226,9 @@ def import_part(home: Path, used: Plan, place: Place) -> dict[str, Any]:
         record(str(home), what, unwalked(rows))
         importing.analyse_imported(str(home), place.model, unwalked(place.file), unwalked(place.part), key)
         body = Products(home, importing.KIND).read(key)
-        measured = [*metric_rows(place, body), *similarity_rows(place, body)]
-        tests = result_rows(place, body, key)
-        record(str(home), f"{place.model}, metrics and tests", unwalked([*measured, *tests]))
+        measured: list[Record] = [*metric_rows(place, body), *similarity_rows(place, body)]
+        measured += result_rows(place, body, key)
+        record(str(home), f"{place.model}, metrics and tests", unwalked(measured))
         if compared:
             path += walk(str(home), used.gates, _standing(used, place, run, key))
     return _told(place, path)

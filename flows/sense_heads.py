@@ -188,16 +188,19 @@ class HeadWork:
                 for key, (cell, exam) in reversed(started.items())
             },
         )  # fmt: skip
-        rows: list[Record] = []
+        new: dict[Cell, HeadExam] = {}
         for cell, exam in wanted.items():
             why = told[exam.key]
             if why is not None:
                 self.fail(cell, f"not examined on {split}: {why}")
             elif self.exams.get((cell, split)) != exam:
-                self.exams[cell, split] = exam
-                rows += self._exam_rows(cell, split, exam)
-        if rows:
-            self.book.record(f"answers on {split}", rows)
+                self.exams[cell, split] = new[cell] = exam
+        if new:
+            self.book.record(
+                f"answers on {split}",
+                lambda: [row for cell, exam in new.items() for row in self._exam_rows(cell, split, exam)],
+            )
+            self.recorded |= new.keys()
 
     def mine(self, name: str) -> None:
         """Killers: what a head of the arm `name` and another seed fails."""
@@ -258,7 +261,6 @@ class HeadWork:
         )
         found: list[Record] = [step, self.book.planned(key), *rows]
         if cell not in self.recorded:
-            self.recorded.add(cell)
             trained = fingerprint(["head", cell[0], exam.job.key])
             step = self.book.step(trained, "train", *cell, config=exam.job.config, seconds=facts["seconds"])
             found += [step, self.book.planned(trained), *sense_rows.training_rows(facts, trained)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ from prefect.futures import as_completed
 from flows.run_row import Opened
 from lab.errors import WorkError
 from lab.fingerprint import canonical
-from lab.records import PlanStepRow, Record, StepRow
+from lab.records import PlanStepRow, StepRow
 from lab.tables import utc_now
 from tasks.progress import Progress
-from tasks.recording import record
+from tasks.recording import Rows, record
 from tasks.shell import unwalked
 
 
@@ -99,6 +99,6 @@ class StepBook:
         """That the run's plan has the step."""
         return PlanStepRow(plan_hash=self.opened.row.plan_hash, step_id=step_id)
 
-    def record(self, what: str, rows: Sequence[Record]) -> None:
+    def record(self, what: str, rows: Rows) -> None:
         """Into the store."""
         record(str(self.opened.home), what, unwalked(rows))

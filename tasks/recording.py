@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from prefect import task
@@ -12,15 +12,19 @@ from lab.records import Record, SeedDrawRow
 from lab.store import Store
 from models.entropy import Draw, Tape
 
+Rows = Sequence[Record] | Callable[[], Sequence[Record]]
+"""Rows, or what makes them: then again at each try."""
+
 
 @task(name="record", task_run_name="record {what}", cache_policy=NO_CACHE, retries=3, retry_delay_seconds=1)
-def record(home: str, what: str, rows: Sequence[Record]) -> int:
+def record(home: str, what: str, rows: Rows) -> int:
     """Make rows durable in the outbox, until a gate, a person or the run's end asks. Returns their number.
 
     To open the database for each batch cost a night a thirtieth of its time.
     """
-    Store(Path(home)).record(rows, drain=False)
-    return len(rows)
+    found = rows() if callable(rows) else rows
+    Store(Path(home)).record(found, drain=False)
+    return len(found)
 
 
 @task(name="draw", task_run_name="draw {what}", cache_policy=NO_CACHE)
