@@ -62,7 +62,7 @@ def _heartbeats() -> contextlib.AbstractContextManager[object]:
     """None where the server ends with the night: nobody listens, and their thread ends up to 1 s late."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    if os.environ.get(OWN_SERVER) is None:
+    if not os.environ.get(OWN_SERVER):
         return contextlib.nullcontext()
     return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
 

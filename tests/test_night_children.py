@@ -14,6 +14,7 @@ from prefect.states import Pending
 
 from deployments.service import client
 from lab.clock import elapsed
+from lab.home import OWN_SERVER
 from tasks import launching, night_child, night_children
 from tasks.launching import Launched
 from tasks.night_children import Child, Children
@@ -32,6 +33,9 @@ def trial(kind: str) -> None:
         atexit.register(time.sleep, 120.0)
     if kind.startswith("fails"):
         raise ValueError("it was asked to")
+    if kind == "beats":
+        from prefect.settings import get_current_settings
+        print("beats", get_current_settings().flows.heartbeat_frequency, flush=True)
     if kind == "large":
         global held
         held = bytearray(b"x") * 2**31
@@ -161,8 +165,9 @@ def test_ctrl_c_while_a_process_is_waited_for_does_not_lose_it(
 
 
 def test_a_log_that_is_there_is_begun_anew_and_its_name_may_have_any_sign(
-    execute: Execute, tmp_path: Path
+    execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
     first = execute("ends")
     assert ended(first) == "COMPLETED"
     assert first.child is not None
@@ -216,6 +221,17 @@ def test_a_run_that_leaves_much_in_memory_takes_its_process_with_it(execute: Exe
     second = execute("ends")
     assert ended(second) == "COMPLETED"
     assert process_of(first) != process_of(second)
+
+
+@pytest.mark.parametrize(("own", "beat"), [("1", "None"), ("", "45")])
+def test_runs_send_heartbeats_where_the_server_outlasts_their_night(
+    execute: Execute, monkeypatch: pytest.MonkeyPatch, own: str, beat: str
+) -> None:
+    monkeypatch.setenv("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "45")
+    monkeypatch.setenv(OWN_SERVER, own)
+    run = execute("beats")
+    assert ended(run) == "COMPLETED"
+    assert f"beats {beat}\n" in run.log.read_text()
 
 
 def test_a_run_that_its_process_is_through_with_and_that_has_no_end_has_crashed(
