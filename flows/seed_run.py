@@ -333,7 +333,7 @@ class Run:
 
     def note_texts(self, samples: Sequence[Sample]) -> None:
         """Remember when the first of the texts was made: a plan frozen after it is none."""
-        made = [Products(self.home, generation.KIND).written_at(sample.sample_id) for sample in samples]
+        made = [Products(self.home, generation.KIND).first_made(sample.sample_id) for sample in samples]
         times = [moment for moment in (*made, self.oldest) if moment is not None]
         self.oldest = min(times, default=None)
 

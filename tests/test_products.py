@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import machine, runs
+from lab import fresh, machine, runs
 from lab.fingerprint import canonical, code, fingerprint
 from lab.products import Products
 from lab.records import RunRow
@@ -96,12 +96,43 @@ def test_the_machine_says_what_it_is() -> None:
 def test_the_time_of_making_stays_with_a_copy(tmp_path: Path) -> None:
     products = Products(tmp_path / "home", "generation")
     products.write("ab12", {"text": "x"})
-    made = products.written_at("ab12")
+    made = products.first_made("ab12")
     assert made is not None
     copied = tmp_path / "copy" / "cache"
     shutil.copytree(tmp_path / "home" / "cache", copied, copy_function=shutil.copyfile)
     there = Products(tmp_path / "copy", "generation")
     os.utime(there.path("ab12"), (0, 0))
-    assert there.written_at("ab12") == made
+    assert there.first_made("ab12") == made
     assert there.read("ab12") == {"text": "x"}
-    assert there.written_at("cd34") is None
+    assert there.first_made("cd34") is None
+
+
+def test_the_same_text_made_anew_is_as_old_as_it_was_and_another_is_not(tmp_path: Path) -> None:
+    products = Products(tmp_path, "generation")
+    for key in ("ab12", "cd34"):
+        products.write(key, {"text": key})
+    first = products.first_made("ab12")
+    assert first is not None
+    with fresh.begun(tmp_path, "a run"):
+        for key in ("ab12", "cd34"):
+            assert products.read(key) is None
+            assert products.read(key) is None
+        products.write("ab12", {"text": "ab12"})
+        products.write("cd34", {"text": "something else"})
+        assert products.read("ab12") == {"text": "ab12"}
+    assert products.first_made("ab12") == first
+    other = products.first_made("cd34")
+    assert other is not None
+    assert other > first
+    assert sorted(path.suffix for path in tmp_path.rglob("*.*")) == [".json", ".json"]
+
+
+def test_a_head_that_says_no_time_is_damage(tmp_path: Path) -> None:
+    products = Products(tmp_path, "generation")
+    products.write("ab12", {"text": "x"})
+    path = products.path("ab12")
+    digest, _, body = path.read_bytes().partition(b" ")
+    path.write_bytes(digest + b" yesterday\n" + body.partition(b"\n")[2])
+    assert products.first_made("ab12") is None
+    assert products.read("ab12") is None
+    assert not path.exists()
