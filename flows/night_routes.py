@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
-from typing import Any
 
 from flows.night_told import said
 from flows.registry import studies
-from lab.night_book import NightBook
+from lab.night_book import CHAIN, NightBook
 from lab.night_queue import Candidate
 from lab.records import DecisionRow, QueueRow
 
@@ -30,22 +29,18 @@ def follow(book: NightBook, row: QueueRow, *, climb: bool, was_heard: bool) -> N
     """
     for decision in _decisions(book, row):
         if not was_heard:
-            logger.info("  %s: %s. %s", decision["gate"], decision["verdict"], decision["sentence"])
-        name = str(decision["next"]).replace("-", "_")
-        if name not in studies():
+            logger.info("  %s: %s. %s", decision.gate, decision.verdict, decision.sentence)
+        one = _wish(decision)
+        if one.study not in studies():
             continue
-        told = json.loads(str(decision["next_parameters"]))
-        profile = str(told.pop("profile", row.profile))
-        why = f"{decision['study']}'s gate {decision['gate']}: {decision['verdict']}"
-        one = Candidate(
-            study=name, profile=profile, settings=told, why=why, decision_id=str(decision["decision_id"])
-        )
-        if profile not in studies()[name].profiles:
-            logger.warning("%s has no profile %s: the route of %s is not taken", name, profile, why)
-        elif _was_done(book, one):
+        if one.profile not in studies()[one.study].profiles:
+            logger.warning(
+                "%s has no profile %s: the route of %s is not taken", one.study, one.profile, one.why
+            )
+        elif _was_done(book, decision, one):
             logger.info("%s was done for this decision before", said(one))
-        elif profile != row.profile and not climb:
-            note = f"its gates propose a larger profile: ladder run {name} --profile {profile}"
+        elif one.profile != row.profile and not climb:
+            note = f"its gates propose a larger profile: ladder run {one.study} --profile {one.profile}"
             book.add(one, state="proposed", note=note)
         else:
             book.add(one)
@@ -66,26 +61,55 @@ def follow_failure(book: NightBook, row: QueueRow) -> None:
 
 
 def mark_launched(book: NightBook, row: QueueRow) -> None:
-    """The decision that asked for a run stores it."""
-    if row.decision_id is None:
-        return
-    rows = book.store.read("SELECT * FROM decision WHERE decision_id = $id", {"id": row.decision_id})
+    """The decisions of this night, and of those it continues, that lead to a run store it.
+
+    It may be in the queue for the plan's sake too: a decision that was there before it was launched counts.
+    """
+    found = book.store.read(
+        f"""{CHAIN} SELECT * FROM decision WHERE launched_flow_run_id IS NULL AND (
+            decision_id = $decision
+            OR run_id IN (SELECT run_id FROM queue SEMI JOIN chain USING (night_id))
+        )""",
+        {"night": book.night.night_id, "decision": row.decision_id or ""},
+    )
+    led = [DecisionRow(**one) for one in found.to_dicts()]
     book.store.record(
-        [replace(DecisionRow(**found), launched_flow_run_id=row.flow_run_id) for found in rows.to_dicts()]
+        [
+            replace(one, launched_flow_run_id=row.flow_run_id)
+            for one in led
+            if one.decision_id == row.decision_id or _wish(one).item == row.item
+        ]
     )
 
 
-def _decisions(book: NightBook, row: QueueRow) -> list[dict[str, Any]]:
+def _decisions(book: NightBook, row: QueueRow) -> list[DecisionRow]:
     found = book.store.read(
         "SELECT * FROM decision WHERE run_id = $run ORDER BY decided_at", {"run": row.run_id or ""}
     )
-    return found.to_dicts()
+    return [DecisionRow(**one) for one in found.to_dicts()]
 
 
-def _was_done(book: NightBook, one: Candidate) -> bool:
+def _wish(decision: DecisionRow) -> Candidate:
+    """What a decision leads to, if that is a study."""
+    told = json.loads(decision.next_parameters)
+    return Candidate(
+        study=decision.next.replace("-", "_"),
+        profile=str(told.pop("profile", decision.profile)),
+        settings=told,
+        why=f"{decision.study}'s gate {decision.gate}: {decision.verdict}",
+        decision_id=decision.decision_id,
+    )
+
+
+def _was_done(book: NightBook, decision: DecisionRow, one: Candidate) -> bool:
     """Whether any night finished the same work for the same decision."""
     found = book.store.read(
-        "SELECT count(*) AS n FROM queue WHERE item = $item AND state = 'done' AND decision_id = $decision",
-        {"item": one.item, "decision": one.decision_id or ""},
+        """SELECT count(*) AS n FROM queue
+        WHERE item = $item AND state = 'done' AND (decision_id = $decision OR flow_run_id = $launched)""",
+        {
+            "item": one.item,
+            "decision": decision.decision_id,
+            "launched": decision.launched_flow_run_id or "",
+        },
     )
     return int(found["n"][0]) > 0

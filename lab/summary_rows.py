@@ -51,18 +51,36 @@ WITH gates AS (
     QUALIFY row_number() OVER (
         PARTITION BY study, profile, model, plan_hash, gate ORDER BY exploratory, position DESC
     ) = 1
-), taken AS (
-    SELECT decision_id, arg_max(state, night_id) AS state FROM queue WHERE decision_id IS NOT NULL
-    GROUP BY decision_id
+), wished AS (
+    SELECT *, replace(next, '-', '_') AS next_study,
+           coalesce(json_extract_string(next_parameters, '$.profile'), profile) AS next_profile,
+           json_merge_patch(next_parameters, '{"profile":null}') AS next_settings
+    FROM last_words
+    WHERE next NOT IN ('stop', 'cannot occur') AND look = last_look AND NOT EXISTS (
+        SELECT 1 FROM gates WHERE gates.plan_hash = last_words.plan_hash AND gates.name = next
+    ) AND NOT (next = 'next_rung' AND EXISTS (
+        SELECT 1 FROM decision WHERE decision.plan_hash = last_words.plan_hash
+            AND decision.model <> last_words.model AND decision.decided_at > last_words.decided_at
+    ))
+), queued AS (
+    SELECT wished.decision_id, arg_max(queue.state, night.started_at) AS state
+    FROM wished JOIN queue ON queue.decision_id = wished.decision_id OR (
+        queue.study = next_study AND queue.profile = next_profile AND queue.settings = next_settings
+    ) JOIN night USING (night_id)
+    GROUP BY ALL
+), by_hand AS (
+    SELECT DISTINCT decision_id FROM wished JOIN run ON run.study = next_study AND run.profile = next_profile
+        AND run.state IN ('completed', 'stopped') AND run.started_at > decided_at
+        AND json_contains(run.settings, next_settings)
 )
-SELECT study, profile, model, gate, verdict, next, next_parameters,
-       coalesce(taken.state, CASE WHEN launched_flow_run_id IS NOT NULL THEN 'launched' END) AS state
-FROM last_words LEFT JOIN taken USING (decision_id)
-WHERE next NOT IN ('stop', 'cannot occur') AND look = last_look AND NOT EXISTS (
-    SELECT 1 FROM gates WHERE gates.plan_hash = last_words.plan_hash AND gates.name = next
-)
+SELECT study, profile, model, gate, verdict, next, next_parameters, CASE
+    WHEN by_hand.decision_id IS NOT NULL THEN 'done'
+    ELSE coalesce(queued.state, CASE WHEN launched_flow_run_id IS NOT NULL THEN 'launched' END)
+    END AS state
+FROM wished LEFT JOIN queued USING (decision_id) LEFT JOIN by_hand USING (decision_id)
 ORDER BY decided_at DESC, decision_id
 """
+"""Where the last word of each gate leads; a night's queue, or a run since, tells if it was gone there."""
 LEFT = """
 WITH last_ones AS (
     SELECT night_id FROM night QUALIFY row_number() OVER (PARTITION BY profile ORDER BY started_at DESC) = 1

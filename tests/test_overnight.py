@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from prefect.states import Completed
 
 from deployments.service import client
-from flows.injection_gates import gates_at
-from flows.registry import studies
-from lab.gates import Gate
 from lab.home import home_id
 from lab.night_queue import Candidate, Past, Prediction, next_fitting, predicted
 from lab.records import QueueRow
-from lab.settings import as_json, changed
 from lab.store import Store
-from lab.study import Study
 from tests.ladder_command import (
     ask,
     copy_tree,
@@ -233,47 +226,3 @@ def test_a_budget_that_is_none_is_bad_input(budget: str, tmp_path: Path) -> None
     done = ladder("night", f"--budget={budget}", home=tmp_path / "home")
     assert done.returncode == 2
     assert "such as 8h, 90m or 45s" in done.stderr
-
-
-def _gates(study: Study, settings: Any) -> tuple[Gate, ...]:
-    """As a run asks them: injection names the model that follows on the one it was run with."""
-    if study.name == "direct_injection":
-        return gates_at(settings.model, settings.rungs)
-    return study.plan(settings).gates
-
-
-def routes() -> list[tuple[str, str, str, str, str, dict[str, Any]]]:
-    """Study, profile, gate, verdict, flow and settings of every route that leads to a flow, failures' too."""
-    failures = [
-        (study.name, profile, "", "failed", study.name, {"profile": smaller})
-        for study in studies().values()
-        for profile in study.profiles
-        if (smaller := study.smaller_profile(profile)) is not None
-    ]
-    return failures + [
-        (study.name, profile, gate.name, verdict, route.next, dict(route.parameters))
-        for study in studies().values()
-        for profile, settings in study.profiles.items()
-        for gate in _gates(study, settings)
-        for verdict, route in gate.routes.items()
-        if route.next in studies()
-    ]
-
-
-def test_every_route_to_a_flow_is_launched_and_taken_by_the_server() -> None:
-    """Each is created as a run of its deployment, which the server checks against the flow's parameters."""
-    assert len(routes()) >= 8 + 15
-    with client(prepared_server()["PREFECT_API_URL"]) as api:
-        for _, of, _, _, flow, parameters in routes():
-            told = dict(parameters)
-            study = studies()[flow]
-            profile = str(told.pop("profile", of))
-            if profile not in study.profiles:
-                continue  # the night says so and takes no such route
-            deployment = api.read_deployment_by_name(study.deployment(profile))
-            run = api.create_flow_run_from_deployment(
-                deployment.id, parameters={"settings": as_json(changed(study.profiles[profile], told))}
-            )
-            given = api.read_flow_run(run.id).parameters["settings"]
-            assert {field: given[field] for field in told} == json.loads(json.dumps(told))
-            api.delete_flow_run(run.id)

@@ -121,6 +121,37 @@ def test_a_decision_that_a_night_took_is_shown_as_taken_and_an_unknown_flow_has_
     assert command(step, {"s"}) == ""
 
 
+def state_of(store: Store, gate: str) -> object:
+    [step] = [row for row in summarise(store, now=NOW).next_steps if row["gate"] == gate]
+    return step["state"]
+
+
+def test_where_a_decision_leads_is_taken_when_the_plan_queued_it_or_a_person_ran_it(morning: Store) -> None:
+    settings = '{"seeds":[1,2]}'
+    same = {"study": "another_study", "profile": "fast", "settings": settings}
+    assert state_of(morning, "led on") is None
+    before = replace(RUN, run_id="b", started_at=NOON - timedelta(days=9), **same)
+    other = replace(RUN, run_id="o", started_at=NOW, **same | {"settings": '{"seeds":[3],"x":1}'})
+    small = replace(RUN, run_id="s", started_at=NOW, **same | {"profile": "smoke"})
+    morning.record([before, other, small])
+    assert state_of(morning, "led on") is None
+    by_plan = replace(QUEUED, night_id="n2", item="by plan", decision_id=None, state="queued", **same)
+    morning.record([by_plan])
+    assert state_of(morning, "led on") == "queued"
+    whole = same | {"settings": '{"seeds":[1,2],"x":1}'}
+    morning.record([replace(RUN, run_id="h", started_at=NOW, **whole)])
+    assert state_of(morning, "led on") == "done"
+
+
+def test_a_rung_that_was_climbed_to_is_no_next_step(morning: Store) -> None:
+    rung = replace(DECISION, decision_id="rung", study="l", plan_hash="l", gate="climb", next="next_rung")
+    morning.record([rung])
+    assert state_of(morning, "climb") is None
+    above = {"decision_id": "above", "model": "larger", "next": "stop"}
+    morning.record([replace(rung, decided_at=rung.decided_at + timedelta(seconds=9), **above)])
+    assert [row for row in summarise(morning, now=NOW).next_steps if row["gate"] == "climb"] == []
+
+
 def test_an_empty_store_makes_a_page_too(lab: Store) -> None:
     found = summarise(lab, now=NOW)
     assert in_a_sentence(found) == "no verdict; nothing drifted; 0 questions open"
