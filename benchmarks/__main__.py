@@ -1,8 +1,7 @@
 """Every benchmark, one process each: `make bench` with few runs, `python -m benchmarks --full` with all.
 
-Ratios against named peers, of one run each; no test depends on them. `benchmarks.night` (with two
-small studies a part of `--full`; a quarter of an hour with `all`) and `benchmarks.quantizers` (needs more
-installed) are run by name.
+Ratios against named peers, of one run each; no test depends on them. `benchmarks.quantizers`, which needs
+more installed, is run by name.
 """
 
 from __future__ import annotations
@@ -31,20 +30,19 @@ BENCHMARKS = (
     "report",
     "growth",
     "orchestration",
+    "night",
 )
-LONG = ("night",)
-"""Run by `--full` too."""
 
 
 def main() -> None:
     """Run them one after the other and end in one table; exit 1 if one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS + LONG))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--full", action="store_true", help="all runs of each")
     given = parser.parse_args()
-    names = given.names or (BENCHMARKS + LONG if given.full else BENCHMARKS)
-    if set(names) - {*BENCHMARKS, *LONG}:
-        parser.error(f"allowed: {', '.join(BENCHMARKS + LONG)}")
+    names = given.names or BENCHMARKS
+    if set(names) - set(BENCHMARKS):
+        parser.error(f"allowed: {', '.join(BENCHMARKS)}")
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder, "rows")

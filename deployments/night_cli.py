@@ -16,6 +16,7 @@ from deployments.temporary_server import TemporaryServer, wait_ready
 from flows import night_run
 from flows.overnight import overnight, refuse_unknown
 from flows.registry import studies
+from lab.night_book import only_night
 
 BUDGET_SPENT = 4
 
@@ -39,6 +40,8 @@ def run_night(
     """
     night_run.command_began = began
     refuse_unknown(budget, profile, names)
+    with only_night(home):  # refused at once while another one runs; the night itself holds it from its start
+        pass
     importlib.import_module("pandas")  # pyarrow does at the night's first rows; now the server is waited for
     wait_ready(server)
     if server is not None:

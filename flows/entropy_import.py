@@ -262,7 +262,7 @@ def _closing(home: Path, run: RunRow | None) -> Iterator[list[DecisionRow]]:
             state = "failed" if isinstance(error, Exception) else "cancelled"
         note = None if error is None else f"{type(error).__name__}: {error}"
         Store(home).record([closed(run, state, note)])
-    show_path(path)
+    show_path(home, path)
 
 
 def _standing(used: Plan, place: Place, run: RunRow, analysis: str) -> Standing:

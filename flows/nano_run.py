@@ -129,7 +129,7 @@ class NanoStudy:
                     raise RunFailedError(failed, result())
         except RunFailedError:  # what was found stands and is shown, as after a run without a failure
             if self.path:
-                show_path(self.path)
+                show_path(self.home, self.path)
             run_row.publish(self.home)
             raise
 

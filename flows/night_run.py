@@ -38,6 +38,7 @@ from lab.night_book import (
     done_in_chain,
     left_over,
     open_night,
+    open_questions,
     past_runs,
 )
 from lab.night_queue import Candidate, Past, Prediction, next_fitting, ordered, predicted
@@ -139,6 +140,8 @@ class Night:
     refused: int = 0
     calls: dict[str, list[Call]] = field(default_factory=dict)
     """Item -> what could be made before its turn."""
+    telling: dict[str, float] = field(default_factory=dict)
+    """Study -> open questions of it that an hour would settle."""
     units: dict[str, float] = field(default_factory=dict)
     """Deployment -> units of its steps, here or not."""
 
@@ -191,20 +194,29 @@ class Night:
             logger.warning("the night was due to end before it began; nothing is started")
         while True:
             waiting = self._weighed()
-            found = next_fitting(waiting, left=self.left, whole=whole) if self.left > 0.0 else None
+            found = self._next(waiting, whole) if self.left > 0.0 else None
             if found is None:
                 self._say_why_nothing_fits(waiting)
                 return
             own = self.calls.get(found[0].item, [])
-            others = (call for one, _ in ordered(waiting) for call in self.calls.get(one.item, []))
+            others = (
+                call for one, _ in ordered(waiting, self.telling) for call in self.calls.get(one.item, [])
+            )
             self.ahead.want(call for call in others if call not in own)
             self._launch(*found)
+
+    def _next(
+        self, waiting: Sequence[tuple[Candidate, Prediction]], whole: float
+    ) -> tuple[Candidate, Prediction] | None:
+        return next_fitting(waiting, left=self.left, whole=whole, telling=self.telling)
 
     def _weighed(self) -> list[tuple[Candidate, Prediction]]:
         """What waits and can run, with how long it will take."""
         waiting = self.book.waiting()
         is_new = any(self.book.rows[one.item].expected_seconds is None for one in waiting)
         past = past_runs(self.book.store) if is_new else []
+        if is_new:
+            self.telling = open_questions(self.book.store)
         weighed = [(one, self._predicted(one, past)) for one in waiting]
         return [(one, found) for one, found in weighed if found is not None]
 

@@ -109,7 +109,7 @@ def closing(home: Path, row: RunRow, path: Sequence[DecisionRow], last_gate: str
             killable.stop_all()  # Prefect would wait for every training under way, longer than 30 s
         Store(home).record([closed(row, *_end(error, path, last_gate))])
     if path:
-        show_path(path)
+        show_path(home, path)
     publish(home)
 
 

@@ -261,3 +261,12 @@ def past_runs(store: Store, *, drain: bool = True) -> list[Past]:
         drain=drain,
     )
     return [Past(**row) for row in rows.iter_rows(named=True)]
+
+
+def open_questions(store: Store) -> dict[str, float]:
+    """Study -> questions that an hour of it would settle, by the one that is settled soonest."""
+    rows = store.read(
+        "SELECT study, max(information_per_hour) AS found FROM open_questions "
+        "WHERE role IN ('verdict', 'decides') AND information_per_hour IS NOT NULL GROUP BY study"
+    )
+    return dict(rows.iter_rows())

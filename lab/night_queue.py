@@ -5,10 +5,12 @@ Plain functions of rows, so that a night's choices can be computed again from th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 
 from lab.errors import UsageError
 from lab.fingerprint import fingerprint
@@ -17,7 +19,7 @@ START_SECONDS = 12.0
 """Of a run that finds everything done: its process, its server calls, its gates."""
 UNKNOWN_SECONDS = 600.0
 """Of work that nobody has measured and no study has declared."""
-
+NOTHING_OPEN: Mapping[str, float] = MappingProxyType({})
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -117,15 +119,40 @@ def predicted(
     return Prediction(seconds=START_SECONDS + missing * whole, source=source)
 
 
-def ordered(waiting: Sequence[tuple[Candidate, Prediction]]) -> list[tuple[Candidate, Prediction]]:
-    """Smallest first; of equal ones the first that was asked for."""
-    return sorted(waiting, key=lambda pair: pair[1].seconds)
+def ordered(
+    waiting: Sequence[tuple[Candidate, Prediction]], telling: Mapping[str, float] = NOTHING_OPEN
+) -> list[tuple[Candidate, Prediction]]:
+    """Smallest first; of those whose times are within one power of 2, the most informative.
+
+    Parameters
+    ----------
+    telling
+        Study -> questions of it that an hour would settle; one without an open question tells least.
+
+    >>> short, long = Prediction(seconds=40.0, source=""), Prediction(seconds=60.0, source="")
+    >>> one = Candidate(study="a", profile="p", settings={}, why="")
+    >>> other = Candidate(study="b", profile="p", settings={}, why="")
+    >>> [found.study for found, _ in ordered([(other, long), (one, short)])]
+    ['a', 'b']
+    >>> [found.study for found, _ in ordered([(other, long), (one, short)], {"b": 0.1})]
+    ['b', 'a']
+    """
+
+    def rank(pair: tuple[Candidate, Prediction]) -> tuple[int, float, float]:
+        seconds = pair[1].seconds
+        return math.frexp(seconds)[1], -telling.get(pair[0].study, 0.0), seconds
+
+    return sorted(waiting, key=rank)
 
 
 def next_fitting(
-    waiting: Sequence[tuple[Candidate, Prediction]], *, left: float, whole: float
+    waiting: Sequence[tuple[Candidate, Prediction]],
+    *,
+    left: float,
+    whole: float,
+    telling: Mapping[str, float] = NOTHING_OPEN,
 ) -> tuple[Candidate, Prediction] | None:
-    """The smallest that fits in what is left of the night; else the first that no night could hold.
+    """The first in order that fits in what is left of the night; else the first that no night could hold.
 
     A candidate longer than a whole night would never run; it runs to the deadline and goes on next night.
 
@@ -135,6 +162,8 @@ def next_fitting(
         Seconds to the end of the night's work.
     whole
         What was left when the night began.
+    telling
+        As in `ordered`.
 
     >>> short, long = Prediction(seconds=10.0, source="declared"), Prediction(seconds=99.0, source="declared")
     >>> one = Candidate(study="a", profile="p", settings={}, why="")
@@ -146,7 +175,7 @@ def next_fitting(
     >>> next_fitting([(other, long)], left=20.0, whole=200.0) is None
     True
     """
-    found = ordered(waiting)
+    found = ordered(waiting, telling)
     for pair in found:
         if pair[1].seconds <= left:
             return pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lab.fingerprint import canonical, fingerprint
 from lab.gates import Evidence, Gate, GateError, Ruling, explain, rule_on, rule_text
+from lab.mermaid_tree import mermaid_tree
 from lab.records import DecisionRow
 from lab.store import Store
 from lab.tables import utc_now
@@ -149,8 +151,8 @@ def _show(gate: Gate, row: DecisionRow, evidence: Evidence) -> None:
     create_markdown_artifact(key=key, markdown=markdown(gate, row, evidence), description=said)
 
 
-def show_path(path: Sequence[DecisionRow]) -> None:
-    """The whole path as one page of the run: every gate at every look, the last one first."""
+def show_path(home: Path, path: Sequence[DecisionRow]) -> None:
+    """The whole path as one page of the run: every gate at every look, the last one first; then its trees."""
     lines = []
     for (model, look), rows in groupby(reversed(path), key=lambda row: (row.model, row.look)):
         lines.append(f"## {model}, look {look}")
@@ -160,9 +162,21 @@ def show_path(path: Sequence[DecisionRow]) -> None:
     last = path[-1]
     create_markdown_artifact(
         key=re.sub(r"[^a-z0-9]+", "-", f"{last.study}-verdicts".lower()),
-        markdown="\n".join(lines),
+        markdown="\n".join([*lines, "## The way through the gates", *_trees(home, path)]),
         description=f"{last.gate}: {last.verdict} at look {last.look} ({last.model}). Next: {last.next}.",
     )
+
+
+def _trees(home: Path, path: Sequence[DecisionRow]) -> list[str]:
+    """Each model's way through its plan's gates, drawn."""
+    plans = Store(home).read("SELECT plan_hash, text FROM plan")
+    texts = dict(plans.iter_rows())
+    lines = []
+    for model in dict.fromkeys(row.model for row in path):
+        rows = [row for row in path if row.model == model]
+        gates = json.loads(texts[rows[-1].plan_hash])["gates"]
+        lines += [f"### {model}", f"```mermaid\n{mermaid_tree(gates, [vars(row) for row in rows])}\n```"]
+    return lines
 
 
 def markdown(gate: Gate, row: DecisionRow, evidence: Evidence) -> str:

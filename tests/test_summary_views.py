@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lab.fingerprint import canonical, fingerprint
+from lab.night_book import open_questions
 from lab.records import GenerationRow, MetricRow, PlanStepRow, TrainLogRow
 from lab.store import Store
 from tests.night_rows import (
@@ -176,6 +177,7 @@ def test_open_questions_come_in_the_order_of_answers_an_hour_and_say_why_they_ha
         ("there", None, 90.0, None, None, "has as many units as should settle it"),
         ("unknown", None, 90.0, None, None, "n_to_settle is unknown: nothing varies"),
     ]
+    assert open_questions(lab) == {"s": 8.0}  # what a night puts between candidates of one size
 
 
 @pytest.mark.parametrize(
