@@ -194,7 +194,7 @@ class Night:
             logger.warning("the night was due to end before it began; nothing is started")
         while True:
             waiting = self._weighed()
-            found = self._next(waiting, whole) if self.left > 0.0 else None
+            found = next_fitting(waiting, left=self.left, whole=whole, telling=self.telling)
             if found is None:
                 self._say_why_nothing_fits(waiting)
                 return
@@ -204,11 +204,6 @@ class Night:
             )
             self.ahead.want(call for call in others if call not in own)
             self._launch(*found)
-
-    def _next(
-        self, waiting: Sequence[tuple[Candidate, Prediction]], whole: float
-    ) -> tuple[Candidate, Prediction] | None:
-        return next_fitting(waiting, left=self.left, whole=whole, telling=self.telling)
 
     def _weighed(self) -> list[tuple[Candidate, Prediction]]:
         """What waits and can run, with how long it will take."""

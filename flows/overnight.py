@@ -74,7 +74,8 @@ def overnight(
             night.run()
         except BaseException as error:
             stopped = not isinstance(error, Exception)
-            night.end("cancelled" if stopped else "failed", f"{type(error).__name__}: {error}")
+            why = "stopped by hand; the next night goes on" if stopped else f"{type(error).__name__}: {error}"
+            night.end("cancelled" if stopped else "failed", why)
             raise
         night.end(*night.how_it_ended())
     return Completed(message=night.summary(), data=night.result())
