@@ -22,6 +22,8 @@ UNKNOWN_SECONDS = 600.0
 NOTHING_OPEN: Mapping[str, float] = MappingProxyType({})
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_HOURS = 8760
+"""Of a budget: a year."""
 
 
 def budget_seconds(budget: str) -> float:
@@ -30,7 +32,7 @@ def budget_seconds(budget: str) -> float:
     Raises
     ------
     UsageError
-        For another form, or less than a second.
+        For another form, less than a second or more than a year.
 
     >>> budget_seconds("8h"), budget_seconds("1.5m"), budget_seconds("45s")
     (28800.0, 90.0, 45.0)
@@ -38,7 +40,10 @@ def budget_seconds(budget: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget.strip())
     if found is None or float(found[1]) * _UNITS[found[2]] < 1.0:
         raise UsageError(f"budget {budget!r}; write a number and s, m or h, such as 8h, 90m or 45s")
-    return float(found[1]) * _UNITS[found[2]]
+    seconds = float(found[1]) * _UNITS[found[2]]
+    if seconds > LONGEST_HOURS * 3600.0:
+        raise UsageError(f"budget {budget!r} is over a year; allowed: 1s to {LONGEST_HOURS}h")
+    return seconds
 
 
 @dataclass(frozen=True, kw_only=True)

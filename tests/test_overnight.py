@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -13,8 +14,10 @@ import pytest
 from prefect.states import Completed
 
 from deployments.service import client
+from flows.overnight import refuse_unknown
+from lab.errors import UsageError
 from lab.home import home_id
-from lab.night_queue import Candidate, Past, Prediction, next_fitting, predicted
+from lab.night_queue import Candidate, Past, Prediction, budget_seconds, next_fitting, predicted
 from lab.records import QueueRow
 from lab.store import Store
 from tests.ladder_command import (
@@ -226,3 +229,10 @@ def test_a_budget_that_is_none_is_bad_input(budget: str, tmp_path: Path) -> None
     done = ladder("night", f"--budget={budget}", home=tmp_path / "home")
     assert done.returncode == 2
     assert "such as 8h, 90m or 45s" in done.stderr
+
+
+@pytest.mark.parametrize("budget", ["8761h", "99999999999999h", "9" * 400 + "s"])
+def test_a_budget_over_a_year_is_refused_by_the_flow(budget: str) -> None:
+    assert budget_seconds("8760h") == timedelta(days=365).total_seconds()
+    with pytest.raises(UsageError, match="is over a year; allowed: 1s to 8760h"):
+        refuse_unknown(budget, "smoke", ())
