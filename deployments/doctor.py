@@ -232,6 +232,11 @@ def check_service(home: Path) -> Check:
 def check_ollama(host: str | None, models: tuple[str, ...]) -> list[Check]:
     """Whether an Ollama server answers and has the models; only profiles that use one need it."""
     from models.backends import BackendError, ModelMissing, ServerUnreachable
+    from models.opening import ADDRESS, unreadable
+
+    problem = unreadable(host)
+    if problem is not None:
+        return [Check(name="ollama", state="warn", found=problem, fix=f"set OLLAMA_HOST: {ADDRESS}")]
     from models.ollama_backend import OllamaBackend
 
     found: list[Check] = []

@@ -36,6 +36,7 @@ from lab.records import PlanStepRow, Record
 from lab.study import PlannedStep, Study
 from models.backends import BackendError, Sampling
 from models.embedded import RUNGS
+from models.opening import refuse_unreadable
 from models.prompts import Prompt, select
 from tasks import control_analysis, generation, training
 from tasks.control_cells import STATES, Batch, ControlDesign, interleave
@@ -101,6 +102,7 @@ class EntropyControl:
         """Refuse settings that contradict each other, before anything runs."""
         if self.backend == "local" and self.model not in RUNGS:
             raise unknown("embedded model", self.model, RUNGS)
+        refuse_unreadable(self.host)
         if min(self.looks, default=2) < 2:
             raise UsageError(f"looks = {self.looks}; a pair takes 2 same-seed texts of a value, or more")
         sampling(self)

@@ -30,6 +30,7 @@ from lab.plan import Plan
 from lab.study import PlannedStep, Study
 from models.backends import Sampling
 from models.embedded import RUNGS
+from models.opening import refuse_unreadable
 from models.prompts import CONVERSATIONS, SINGLE_TURN, Conversation, Prompt, select
 from models.prompts import SMOKE as SMOKE_PROMPTS
 from tasks.seed_cells import Arm
@@ -95,6 +96,7 @@ class EntropySeeds:
         """Refuse settings that contradict each other, before anything runs."""
         if self.backend == "local" and self.model not in RUNGS:
             raise unknown("embedded model", self.model, RUNGS)
+        refuse_unreadable(self.host)
         sampling(self)
         plan(self)
 

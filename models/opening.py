@@ -5,9 +5,14 @@ Apart from `models.backends`, so that the code fingerprint of one backend does n
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
 from pathlib import Path
 
-from models.backends import KINDS, Backend
+from models.backends import KINDS, Backend, ServerUnreachable
+
+ADDRESS = "give it as http://127.0.0.1:11434"
+"""What to do about an address that cannot be read."""
 
 
 def open_backend(
@@ -42,6 +47,9 @@ def open_backend(
 
         return TransformersBackend(model)
     if kind == "ollama":
+        found = unreadable(host)
+        if found is not None:
+            raise ServerUnreachable(found, fix=ADDRESS)
         from models.ollama_backend import OllamaBackend
 
         return OllamaBackend(model, host=host, timeout_seconds=timeout_seconds)
@@ -50,3 +58,35 @@ def open_backend(
 
         return ReplayBackend(home / model)
     raise ValueError(f"unknown backend {kind!r}; allowed: {', '.join(KINDS)}")
+
+
+def unreadable(host: str | None) -> str | None:
+    """Why the address of a server cannot be read, OLLAMA_HOST where none is given; None when it can.
+
+    >>> unreadable("http://127.0.0.1:11434"), unreadable("http://[::1")
+    (None, "server address 'http://[::1' cannot be read (Invalid IPv6 URL)")
+    """
+    import httpx
+
+    given = os.environ.get("OLLAMA_HOST")
+    try:
+        import ollama  # this reads OLLAMA_HOST, whatever is given here
+
+        given = host or given
+        with closing(ollama.Client(host)):
+            return None
+    except (ValueError, httpx.InvalidURL) as error:
+        return f"server address {given!r} cannot be read ({error})"
+
+
+def refuse_unreadable(host: str | None) -> None:
+    """Nothing, if no address is given or it can be read.
+
+    Raises
+    ------
+    ValueError
+        Else, with the reason.
+    """
+    found = unreadable(host) if host else None
+    if found is not None:
+        raise ValueError(f"{found}; {ADDRESS}")

@@ -20,6 +20,7 @@ from models.backends import (
     ModelMissing,
     Output,
     Sampling,
+    ServerUnreachable,
     failed,
 )
 from models.ollama_backend import OllamaBackend
@@ -139,6 +140,18 @@ def test_ollama_opens_with_its_host_and_time_limit(tmp_path: Path) -> None:
         assert backend.identity().name == "gemma3:4b"
     assert isinstance(backend, OllamaBackend)
     assert backend.timeout_seconds == 9.0
+
+
+@pytest.mark.parametrize("host", ["http://[::1", "http://127.0.0.1:port", "http://a\x00b", "http://-é-.com"])
+def test_an_address_that_cannot_be_read_is_refused_on_opening(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ServerUnreachable, match=r"cannot be read \(.*\); give it as http://127"):
+        open_backend("ollama", "gemma3:4b", home=tmp_path, host=host)
+    if "\x00" not in host:
+        monkeypatch.setenv("OLLAMA_HOST", host)
+        with pytest.raises(ServerUnreachable, match="cannot be read"):
+            open_backend("ollama", "gemma3:4b", home=tmp_path)
 
 
 def test_replay_answers_by_key_and_says_who_spoke(tmp_path: Path) -> None:
