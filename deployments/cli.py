@@ -22,6 +22,7 @@ from typer.exceptions import TyperException
 
 from deployments import environment
 from deployments.options import JsonOption, OutOption, ProfileOption, SetOption, StudyArgument, StudyOption
+from deployments.visible import visible
 from lab.errors import UsageError
 from lab.home import resolve_home
 from lab.store import Store, StoreLockedError
@@ -384,7 +385,7 @@ def _commands() -> str:
 
 
 def _fail(error: object, code: int) -> None:
-    print(f"ladder: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"ladder: {visible(' '.join(str(error).split()))}", file=sys.stderr)
     sys.exit(code)
 
 

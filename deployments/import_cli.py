@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from deployments import terminal
 from deployments.temporary_server import TemporaryServer, wait_ready
+from deployments.visible import tell
 from lab.earlier_formats import read_earlier
 from lab.earlier_perplexities import holds_perplexities, read_perplexities
 from lab.earlier_placements import holds_placements, read_placements
@@ -55,7 +56,7 @@ def import_files(files: Sequence[Path], *, server: TemporaryServer | None, as_js
     from flows.mechanism_import import mechanism_import
 
     wait_ready(server)
-    print(f"{len(files)} file{'s' if len(files) > 1 else ''} of earlier results", file=sys.stderr)
+    tell(f"{len(files)} file{'s' if len(files) > 1 else ''} of earlier results", file=sys.stderr)
     flows: dict[Kind, Any] = {
         "texts": entropy_import,
         "perplexities": disparity_import,
@@ -82,16 +83,16 @@ def import_files(files: Sequence[Path], *, server: TemporaryServer | None, as_js
 
 
 def _print_texts(part: Mapping[str, Any]) -> None:
-    print(
+    tell(
         f"\n{part['model']} · {Path(part['file']).name} · {part['format']} {part['part']}: "
         f"{part['texts']} texts of {', '.join(part['arms'])}, {part['prompts']} prompts, "
         f"up to {part['samples']} samples a cell; metrics {part['metrics']}{_not_read(part)}"
     )
     if part["decisions"]:
         terminal.print_decisions(part["decisions"])
-        print(f"Next: {part['decisions'][-1]['next']}")
+        tell(f"Next: {part['decisions'][-1]['next']}")
     else:
-        print("Recorded, not compared: one source.")
+        tell("Recorded, not compared: one source.")
 
 
 def _print_perplexities(part: Mapping[str, Any]) -> None:
@@ -100,19 +101,19 @@ def _print_perplexities(part: Mapping[str, Any]) -> None:
         interval = f"no {1 - part['alpha']:.0%} interval"
     else:
         interval = f"{1 - part['alpha']:.0%} [{part['low_nats']:+.3f}, {part['high_nats']:+.3f}]"
-    print(
+    tell(
         f"\n{part['model']} · {Path(part['file']).name} · perplexities of {part['languages']} languages"
         f"{_not_read(part)}"
     )
     for tier in ("high", "low"):
         codes = [code for code, found in part["tiers"].items() if found == tier]
         mean = f"{part[f'mean_{tier}_percent']:.4g}"
-        print(f"  mean degradation, {tier:<4}  {mean:>10} %   {textwrap.shorten(' '.join(codes), 34)}")
-    print(f"  legacy ratio            {said:>10}")
-    print(f"  gap, nats a token       {part['gap_nats']:>+10.3f}     {interval}, p = {part['p']:.3g}")
-    print(textwrap.fill(f"{part['hides']}.", terminal.width()))
+        tell(f"  mean degradation, {tier:<4}  {mean:>10} %   {textwrap.shorten(' '.join(codes), 34)}")
+    tell(f"  legacy ratio            {said:>10}")
+    tell(f"  gap, nats a token       {part['gap_nats']:>+10.3f}     {interval}, p = {part['p']:.3g}")
+    tell(textwrap.fill(f"{part['hides']}.", terminal.width()))
     terminal.print_decisions(part["decisions"])
-    print(f"Next: {part['decisions'][-1]['next']}")
+    tell(f"Next: {part['decisions'][-1]['next']}")
 
 
 def _print_placements(part: Mapping[str, Any]) -> None:
@@ -121,12 +122,12 @@ def _print_placements(part: Mapping[str, Any]) -> None:
         f"{part['model']} · {Path(part['file']).name} · {variants} variant{'s' if variants > 1 else ''} and "
         f"a probe, {seeds} seed{'s' if seeds > 1 else ''}{_not_read(part)}"
     )
-    print(f"\n{textwrap.fill(head, terminal.width())}")
-    print(f"  {'variant':<22}{'mean':>8}{'SD':>8}{'- probe':>9}{'parameters':>12}{'pass rate':>11}")
+    tell(f"\n{textwrap.fill(head, terminal.width())}")
+    tell(f"  {'variant':<22}{'mean':>8}{'SD':>8}{'- probe':>9}{'parameters':>12}{'pass rate':>11}")
     for one in part["variants"]:
         std, saved, passed = one["std"], one["param_reduction"], one["pass_rate"]
         shares = "-" if saved is None else f"{1 - saved:.1%}", "-" if passed is None else f"{passed:.0%}"
-        print(
+        tell(
             f"  {textwrap.shorten(one['variant'], 22):<22}{one['mean']:>8.4f}"
             f"{'-' if std is None else f'{std:.4f}':>8}{one['delta_vs_probe']:>+9.4f}"
             f"{shares[0]:>12}{shares[1]:>11}"
@@ -136,24 +137,24 @@ def _print_placements(part: Mapping[str, Any]) -> None:
     for one in part["criteria"]:
         _print_criterion(one)
     for note in part["contradictions"]:
-        print(textwrap.fill(f"{note}.", terminal.width()))
+        tell(textwrap.fill(f"{note}.", terminal.width()))
     terminal.print_decisions(part["decisions"])
-    print(f"Next: {part['decisions'][-1]['next']}")
+    tell(f"Next: {part['decisions'][-1]['next']}")
 
 
 def _print_contrast(one: Mapping[str, Any]) -> None:
     level = 1 - one["alpha"] * (2 if one["hypothesis"] == "non_inferiority" else 1)
     ends = "no interval" if one["low"] is None else f"{level:.0%} [{one['low']:+.4f}, {one['high']:+.4f}]"
-    print(f"  {one['contrast']}")
-    print(f"    {one['estimate']:+.4f} {ends}, Holm p {one['p_adjusted']:.3g}, {one['verdict']}")
+    tell(f"  {one['contrast']}")
+    tell(f"    {one['estimate']:+.4f} {ends}, Holm p {one['p_adjusted']:.3g}, {one['verdict']}")
 
 
 def _print_criterion(one: Mapping[str, Any]) -> None:
     holds = {True: "holds", False: "does not hold", None: "undefined"}[one["holds"]]
     numbers = {"t": one["t"], "p": one["p"], "d pooled": one["d_pooled"], "d_z": one["d_z"]}
     said = "".join(f", {name} {value:.3g}" for name, value in numbers.items() if value is not None)
-    print(f"  {one['name']} by the earlier rule, above {one['more_than']:g}: {holds}")
-    print(f"    {one['estimate']:+.4f}{said}")
+    tell(f"  {one['name']} by the earlier rule, above {one['more_than']:g}: {holds}")
+    tell(f"    {one['estimate']:+.4f}{said}")
 
 
 def _not_read(part: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, cast
 from deployments import register, terminal
 from deployments.service import client
 from deployments.temporary_server import TemporaryServer, wait_ready
+from deployments.visible import tell
 from flows import night_run
 from flows.overnight import overnight, refuse_unknown
 from flows.registry import studies
@@ -48,7 +49,7 @@ def run_night(
         with client(url) as api:  # the night launches deployments, so this server must know them
             register.prepare_server(api)
             register.register(studies().values(), api)
-    print(f"Night · {profile} · {budget} · {home}", file=sys.stderr)
+    tell(f"Night · {profile} · {budget} · {home}", file=sys.stderr)
     with terminal.progress():
         told: Any = overnight(  # Prefect gives the state's data
             budget=budget, profile=cast(Any, profile), studies=tuple(names), only_left=only_left, climb=climb
@@ -69,7 +70,7 @@ def show(told: Mapping[str, Any], home: Path) -> None:
     for row in told["queue"]:
         took = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
         changed = "".join(f" · {name} {value}" for name, value in json.loads(row["settings"]).items())
-        print(f"{row['state']:9} {row['study']} · {row['profile']}{changed} {took}".rstrip())
+        tell(f"{row['state']:9} {row['study']} · {row['profile']}{changed} {took}".rstrip())
         if row["note"] and row["state"] != "done":
             print("\n".join(terminal.folded(f"{'':9} {row['note']}", " " * 10)))
-    print(f"Report: {home / 'report.html'}")
+    tell(f"Report: {home / 'report.html'}")

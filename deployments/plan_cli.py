@@ -10,6 +10,7 @@ from typing import Any
 
 from deployments import terminal
 from deployments.settings import settings_for
+from deployments.visible import tell
 from flows.registry import find_study, studies
 from lab.errors import UsageError, unknown
 from lab.machine import cpu_name
@@ -48,10 +49,10 @@ def show_plan(
     if as_json:
         print(json.dumps(told, indent=1))
         return
-    print("\n\n".join("\n".join(_lines(one)) for one in told))
+    tell("\n\n".join("\n".join(_lines(one)) for one in told))
     if len(told) > 1:
         seconds = sum(one["expected_seconds"] for one in told)
-        print(f"\n{len(told)} studies, {terminal.duration(seconds)} in all.")
+        tell(f"\n{len(told)} studies, {terminal.duration(seconds)} in all.")
 
 
 def _past(home: Path) -> list[Past]:

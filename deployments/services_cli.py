@@ -11,6 +11,7 @@ from deployments import service
 from deployments import status as status_
 from deployments.doctor import checks
 from deployments.terminal import width
+from deployments.visible import tell
 
 
 def up(home: Path, port: int | None) -> None:
@@ -29,7 +30,10 @@ def down(home: Path) -> int:
 def show_status(home: Path, *, as_json: bool) -> None:
     """What runs, as lines or JSON."""
     found = status_.status(home)
-    print(json.dumps(asdict(found), indent=1, default=str) if as_json else "\n".join(status_.lines(found)))
+    if as_json:
+        print(json.dumps(asdict(found), indent=1, default=str))
+    else:
+        tell("\n".join(status_.lines(found)))
 
 
 def show_doctor(home: Path, *, as_json: bool) -> int:
@@ -41,8 +45,8 @@ def show_doctor(home: Path, *, as_json: bool) -> int:
         indent = " " * 24
         for check in found:
             head = f"{check.state:<6}{check.name:<18}"
-            print(textwrap.fill(check.found, width(), initial_indent=head, subsequent_indent=indent))
+            tell(textwrap.fill(check.found, width(), initial_indent=head, subsequent_indent=indent))
             if check.fix:
                 fix = f"fix: {check.fix}"
-                print(textwrap.fill(fix, width(), initial_indent=indent, subsequent_indent=indent))
+                tell(textwrap.fill(fix, width(), initial_indent=indent, subsequent_indent=indent))
     return 1 if any(check.state == "fail" for check in found) else 0

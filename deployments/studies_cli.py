@@ -15,6 +15,7 @@ from typing import Any
 from deployments import terminal
 from deployments.settings import settings_for
 from deployments.temporary_server import TemporaryServer, wait_ready
+from deployments.visible import tell
 from flows.nano_work import RunFailedError
 from flows.registry import find_study, studies
 from lab import fresh, runs
@@ -62,22 +63,22 @@ def run_study(
     except TapeError as error:
         raise UsageError(str(error)) from error
     except (BackendError, GateError, TimeoutError, WorkError) as error:
-        print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
-        print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
+        tell(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
+        tell("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
         return 2 if isinstance(error, ModelMissing) else 1
     if as_json:
         print(json.dumps(result, indent=1))
     else:
         for (model, look), rows in groupby(result["concluding"], key=itemgetter("model", "look")):
             where = f" at {look} {units_of(study.plan(settings).margin_unit).look}" if look else ""
-            print(f"\nVerdicts{where}, {model}:")
+            tell(f"\nVerdicts{where}, {model}:")
             terminal.print_decisions(list(rows))
-        print(f"Next: {leads_to(result['decisions'], {gate.name for gate in study.gates})}")
+        tell(f"Next: {leads_to(result['decisions'], {gate.name for gate in study.gates})}")
     failed = result.get("failed", [])
     for line in failed:
-        print(f"ladder: {line}", file=sys.stderr)
+        tell(f"ladder: {line}", file=sys.stderr)
     if failed:
-        print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
+        tell("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
     if is_invalid(study, result):
         return 3
     return 1 if failed or (strict and _is_blocked(study, result)) else 0
@@ -99,7 +100,7 @@ def _working(home: Path, asked: Sequence[str], *, anew: bool) -> Iterator[None]:
     refuse_at_work(home, "--fresh")
     with fresh.begun(home, fingerprint(asked)) as earlier, terminal.progress():
         if earlier is not None:
-            print(f"Goes on with what was begun anew at {earlier:%Y-%m-%d %H:%M} UTC.", file=sys.stderr)
+            tell(f"Goes on with what was begun anew at {earlier:%Y-%m-%d %H:%M} UTC.", file=sys.stderr)
         yield
 
 
@@ -121,7 +122,7 @@ def _is_blocked(study: Study, result: Mapping[str, Any]) -> bool:
     passed = {row["gate"] for row in result["concluding"] if row["verdict"] == "DETECTED"}
     blocked = [gate for gate in study.strict_gates if gate not in passed]
     if blocked:
-        print(f"ladder: not passed: {', '.join(blocked)}", file=sys.stderr)
+        tell(f"ladder: not passed: {', '.join(blocked)}", file=sys.stderr)
     return bool(blocked)
 
 
@@ -153,13 +154,16 @@ def run_part(
         with _working(home, [study.name, profile, *assignments, "only", part], anew=anew):
             told = study.only(settings, part, None if out is None else str(out))
     except (BackendError, GateError, TimeoutError, WorkError) as error:
-        print(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
+        tell(f"ladder: {type(error).__name__}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ModelMissing) else 1
-    print(json.dumps(told, indent=1) if as_json else "\n".join(told["lines"]))
+    if as_json:
+        print(json.dumps(told, indent=1))
+    else:
+        tell("\n".join(told["lines"]))
     failed = told.get("failed", [])
     if failed:
-        print(f"ladder: {len(failed)} without a result", file=sys.stderr)
-        print("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
+        tell(f"ladder: {len(failed)} without a result", file=sys.stderr)
+        tell("Nothing is lost; the same command goes on where it stopped.", file=sys.stderr)
     return 1 if failed or (strict and not told["passed"]) else 0
 
 
@@ -208,7 +212,7 @@ def show_gates(home: Path, name: str | None, *, as_json: bool) -> None:
             last = f" (at the last look: {route.at_last_look})" if route.at_last_look else ""
             terminal.say(f"  {verdict:<13} -> {route.next}{last}", " " * 19)
     if not path:
-        print("\nNo decision yet.")
+        tell("\nNo decision yet.")
     _print_path(path, _look_unit(Store(home), study))
 
 
@@ -224,10 +228,10 @@ def _show_every_path(store: Store, *, as_json: bool) -> None:
         print(json.dumps(paths, indent=1))
         return
     for name, path in paths.items():
-        print(f"{name}: its tree is shown by `ladder gates {name}`")
+        tell(f"{name}: its tree is shown by `ladder gates {name}`")
         _print_path(path, _look_unit(store, name))
     if not paths:
-        print("No decision yet.")
+        tell("No decision yet.")
 
 
 def _print_path(path: Sequence[Mapping[str, Any]], look_unit: str) -> None:
@@ -235,10 +239,10 @@ def _print_path(path: Sequence[Mapping[str, Any]], look_unit: str) -> None:
     for row in path:
         here = (row["profile"], row["model"], row["look"])
         if here != place:
-            print(f"\n{row['model']} · {row['profile']} · {row['look']} {look_unit}")
+            tell(f"\n{row['model']} · {row['profile']} · {row['look']} {look_unit}")
             place = here
         terminal.print_decisions([row])
-        print(f"{'':<{terminal.VERDICT_WIDTH}}id {row['decision_id']}, next: {row['next']}")
+        tell(f"{'':<{terminal.VERDICT_WIDTH}}id {row['decision_id']}, next: {row['next']}")
 
 
 def explain_decision(home: Path, name: str, decision_id: str, *, as_json: bool = False) -> int:
@@ -266,17 +270,17 @@ def explain_decision(home: Path, name: str, decision_id: str, *, as_json: bool =
         print(json.dumps(told, indent=1, default=str))
         return 0 if same else 1
     when = f"{row['decided_at']:%Y-%m-%d %H:%M} UTC"
-    print(f"{row['gate']} · {row['model']} · look {row['look']} · decided {when}")
+    tell(f"{row['gate']} · {row['model']} · look {row['look']} · decided {when}")
     terminal.say(str(row["question"]))
     terminal.say(f"{row['verdict']}: {row['sentence']}.")
-    print("\nEvidence:")
+    tell("\nEvidence:")
     for key, value in evidence.items():
         terminal.say(f"  {key:<14} {canonical(value)}", " " * 17)
-    print("\nRule:")
+    tell("\nRule:")
     for line in explain(rules, min_n, evidence):
         terminal.say(f"  {line}")
-    print(f"\nQuery, with {row['parameters']}:\n{row['sql'].strip()}\n")
-    print(f"Computed again: {again}, {'the same' if same else 'NOT what was recorded'}. Next: {row['next']}.")
+    tell(f"\nQuery, with {row['parameters']}:\n{row['sql'].strip()}\n")
+    tell(f"Computed again: {again}, {'the same' if same else 'NOT what was recorded'}. Next: {row['next']}.")
     return 0 if same else 1
 
 
@@ -288,7 +292,7 @@ def freeze_plan(home: Path, name: str, profile: str, assignments: Sequence[str])
     declared = freeze(home, plan, now=utc_now())
     if before is not None and before.plan_hash == declared.plan_hash:
         since = f"{before.frozen_at:%Y-%m-%d %H:%M} UTC"
-        print(f"{study.name}/{profile}: plan {declared.plan_hash} is frozen since {since}")
+        tell(f"{study.name}/{profile}: plan {declared.plan_hash} is frozen since {since}")
     else:
         was = f", in place of {before.plan_hash}" if before else ""
-        print(f"{study.name}/{profile}: froze plan {declared.plan_hash}{was}")
+        tell(f"{study.name}/{profile}: froze plan {declared.plan_hash}{was}")

@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from deployments.visible import visible
 from lab import counted
 
 COLOURS = {"DETECTED": "green", "EQUIVALENT": "blue", "INCONCLUSIVE": "yellow", "INVALID": "red"}
@@ -43,7 +44,7 @@ _ENDED = re.compile(r"\s*(.+): (\d+) of \2, \d+ made now.*")
 def progress() -> Iterator[None]:
     """Show the lab's own log lines on stderr while the block runs: bars on a terminal, else a line each."""
     handler = _Bars() if sys.stderr.isatty() else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_Visible("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     names = {"tasks": logging.INFO, "flows": logging.INFO, counted.logger.name: logging.INFO}
     if isinstance(handler, _Bars):
         names[PROGRESS] = logging.DEBUG
@@ -60,6 +61,14 @@ def progress() -> Iterator[None]:
         handler.close()
 
 
+class _Visible(logging.Formatter):
+    """Lines in which nothing is a command to the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, escaped."""
+        return visible(super().format(record))
+
+
 class _Bars(logging.Handler):
     """Lines above, folded at the terminal's width; under them a bar for each piece of work under way."""
 
@@ -69,7 +78,11 @@ class _Bars(logging.Handler):
         self._shown: dict[str, TaskID] = {}
         self._bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}", table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")),
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis"),
+            ),
             _Bar(bar_width=None, table_column=Column(ratio=2)),
             _Count(),
             _TimeLeft(table_column=Column(min_width=11, no_wrap=True, justify="right")),
@@ -96,7 +109,9 @@ class _Bars(logging.Handler):
             ended = _ENDED.fullmatch(said)
             if ended is not None:
                 self._end(ended[1])
-            self._bars.reset(self._quiet, description=said.strip(), total=None, visible=not self._shown)
+            self._bars.reset(
+                self._quiet, description=visible(said.strip()), total=None, visible=not self._shown
+            )
             line = self.format(record)
             self._bars.console.print(Text(line if "\n" in line else "\n".join(folded(line, " " * 10))))
 
@@ -108,7 +123,7 @@ class _Bars(logging.Handler):
         if bar is None:
             while len(self._shown) >= MOST_BARS:
                 self._end(next(iter(self._shown)))
-            bar = self._bars.add_task(what, total=total, ends=None)
+            bar = self._bars.add_task(visible(what), total=total, ends=None)
         self._shown[what] = bar  # now the last that was heard of
         ends = None if left is None else time.monotonic() + left
         self._bars.update(bar, completed=done, total=total, ends=ends)
@@ -173,14 +188,15 @@ def width() -> int:
 
 
 def folded(line: str, margin: str = "    ") -> list[str]:
-    """A line at the width of the terminal, what goes on under a margin."""
+    """A line at the width of the terminal, what goes on under a margin; what a terminal obeys is escaped."""
+    line = visible(line)
     return textwrap.wrap(line, width(), subsequent_indent=margin, break_on_hyphens=False) or [line]
 
 
 def say(line: str, margin: str = "    ", stream: TextIO | None = None) -> None:
     """Print a line, folded where it goes to a terminal and whole where a program may read it."""
     out = stream or sys.stdout
-    print("\n".join(folded(line, margin)) if out.isatty() else line, file=out)
+    print("\n".join(folded(line, margin)) if out.isatty() else visible(line), file=out)
 
 
 def print_decisions(decisions: Sequence[Mapping[str, Any]]) -> None:
@@ -189,9 +205,9 @@ def print_decisions(decisions: Sequence[Mapping[str, Any]]) -> None:
     indent = VERDICT_WIDTH + GATE_WIDTH
     for row in decisions:
         flags = [name for name in ("exploratory", "negligible") if row[name]]
-        said = f"{row['sentence']}{' (' + ', '.join(flags) + ')' if flags else ''}."
+        said = visible(f"{row['sentence']}{' (' + ', '.join(flags) + ')' if flags else ''}.")
         lines = textwrap.wrap(said, max(20, width() - indent), break_on_hyphens=False) or [""]
         verdict = f"{row['verdict']:<{VERDICT_WIDTH}}", COLOURS[row["verdict"]]
-        console.print(Text.assemble(verdict, (f"{row['gate']:<{GATE_WIDTH}}", "bold"), lines[0]))
+        console.print(Text.assemble(verdict, (f"{visible(row['gate']):<{GATE_WIDTH}}", "bold"), lines[0]))
         for line in lines[1:]:
             console.print(Text(" " * indent + line))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from deployments.terminal import say
+from deployments.visible import tell
 from lab import nano_verify
 from lab.checks import Check, studies_run, study_checks
 from lab.errors import unknown
@@ -50,8 +51,8 @@ def verify(home: Path, study: str | None, *, as_json: bool) -> int:
                 say(f"{'ok' if check.ok else 'FAILED':7} {one} {check.name}: {check.said}", " " * 8)
             told = TRACED[one](store) if one in TRACED else []
             if told:
-                print(f"\nFindings of {one}, each with its phase, figure and query (`ladder sql`):")
-                print("\n".join(told) + "\n")
+                tell(f"\nFindings of {one}, each with its phase, figure and query (`ladder sql`):")
+                tell("\n".join(told) + "\n")
         if not found:
-            print("nothing has run in this home yet")
+            tell("nothing has run in this home yet")
     return 0 if found and all(check.ok for checks in found.values() for check in checks) else 1

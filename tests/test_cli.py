@@ -125,6 +125,70 @@ def test_sql_writes_every_format_and_only_reads(
     )
 
 
+ROW = MetricRow(step_id="s", unit="*", name="a", value=1.0, reason=None)
+MARKUP = "SELECT '[/b]' AS \"[/x]\", 'a[red]b :smile:' AS b, chr(27) || '[31m' || chr(155) AS c"
+
+
+def test_sql_shows_cells_and_heads_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(tmp_path / "home").record([ROW])
+    lines = said(monkeypatch, capsys, "sql", MARKUP)[1].splitlines()
+    assert lines[:2] == [
+        "[/x]  b                c",
+        r"[/b]  a[red]b :smile:  \x1b[31m\x9b",
+    ]
+    code, _, err = said(monkeypatch, capsys, "sql", "SELECT error(chr(27) || '[31m')")
+    assert (code, err) == (2, "ladder: Invalid Input Error: \\x1b[31m\n")
+
+
+def test_sql_says_nothing_to_a_terminal_that_it_would_obey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(tmp_path / "home").record([ROW])
+    table = tmp_path / "table.txt"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stdout, "isatty", lambda: True)
+        patch.setenv("TERM", "xterm")
+        seen = said(patch, capsys, "sql", MARKUP)[1]
+        wide = said(patch, capsys, "sql", f"{MARKUP}, repeat('[/b] ', 40) AS \"[/y]\"")[1]
+        csv = said(patch, capsys, "sql", MARKUP, "--format", "csv")[1]
+        said(patch, capsys, "sql", MARKUP, "--out", str(table))
+    assert "\x1b[1m" in seen  # the heads are bold
+    for text in (seen, wide, csv):
+        assert r"\x1b[31m\x9b" in text
+        assert not {"\x1b[31m", "\x9b"} & {text[i : i + n] for n in (1, 5) for i in range(len(text))}
+    assert "[/y]" in wide
+    assert "\x1b" not in table.read_text()  # a file is no terminal
+    assert "\x1b[31m\x9b" in said(monkeypatch, capsys, "sql", MARKUP, "--format", "csv")[1]  # for a program
+
+
+@pytest.mark.parametrize(
+    ("value", "format_"),
+    [
+        ("[1]", "csv"),
+        ("{'a': 1}", "csv"),
+        ("'x'::BLOB", "csv"),
+        ("1::BIGNUM", "csv"),
+        ("'x'::BLOB", "json"),
+        ("[MAP {1: 'x'::BLOB}]", "json"),
+        ("1::BIGNUM", "json"),
+    ],
+)
+def test_a_format_that_cannot_hold_a_type_says_so(
+    value: str,
+    format_: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Store(tmp_path / "home").record([ROW])
+    code, out, err = said(monkeypatch, capsys, "sql", f"SELECT {value} AS it", "--format", format_)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("ladder: column 'it' is ")
+    assert f"which {format_} does not hold; cast it to VARCHAR" in err
+
+
 def test_a_plan_of_an_empty_home_shows_what_is_to_make_and_makes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from deployments import terminal
 from deployments.terminal import duration, folded
+from deployments.visible import tell
 from lab import counted
 from tests.ladder_command import ROOT
 
@@ -35,6 +36,11 @@ with terminal.progress():
     part = Progress("a short part", 2, every_seconds=20.0)
     part.advance(1, made=1)
     part.advance(1, made=1)
+    strange = Progress("[/b] [red]a :smile: \\x1b[35m", 9)
+    strange.advance(1, made=1)
+    time.sleep(0.6)
+    strange.advance(8, made=8)
+    logging.getLogger("tasks.launching").info("a model said [/INST] \\x1b[35m :smile:")
     logging.getLogger("tasks.launching").info("  look 4, texts: 3 of 9, about 130 s left")
     time.sleep(0.6)
     logging.getLogger("tasks.launching").info("  look 4, texts: 9 of 9, 9 made now")
@@ -80,6 +86,9 @@ def test_a_terminal_has_bars_with_the_time_left_and_is_left_as_it_was() -> None:
     assert "look 4, texts: 9 of 9, 9 made now" in plain
     assert written.rfind("\x1b[?25h") > written.rfind("\x1b[?25l") >= 0  # the cursor is shown again
     assert plain.rstrip().endswith("after")
+    assert re.search(r"\[/b\] \[red\]a :smile: .*1/9", plain)  # what is at work may have any name
+    assert r"a model said [/INST] \x1b[35m :smile:" in plain
+    assert "\x1b[35m :smile:" not in written
 
 
 def test_a_file_has_lines_without_control_characters_seldom() -> None:
@@ -88,7 +97,8 @@ def test_a_file_has_lines_without_control_characters_seldom() -> None:
     lines = done.stderr.splitlines()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stderr)
     assert all(re.match(r"\d\d:\d\d:\d\d  ", line) for line in lines)
-    assert len(lines) <= 4  # 300 steps and a short part: none of them within 3 s
+    assert len(lines) <= 6  # 300 steps and two short parts: none of them within 3 s
+    assert r"a model said [/INST] \x1b[35m :smile:" in done.stderr
 
 
 class Screen(io.StringIO):
@@ -106,6 +116,19 @@ def test_a_long_line_is_folded_for_people_and_whole_for_programs() -> None:
     assert len(lines) > 1
     assert max(map(len, lines)) <= terminal.width()
     assert all(one.startswith(" " * 8) for one in lines[1:])
+
+
+def test_stored_text_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[/INST] [red]a :smile: \x1b[31m\x9b\r\u202e"
+    shown = r"[/INST] [red]a :smile: \x1b[31m\x9b\r\u202e"
+    terminal.say(text)
+    assert folded(text) == [shown]
+    tell(text)
+    decision = {"gate": text[:9], "verdict": "DETECTED", "sentence": text, "exploratory": True}
+    terminal.print_decisions([decision | {"negligible": False}])
+    said = capsys.readouterr().out
+    assert said.splitlines()[:2] == [shown, shown]
+    assert " ".join(said.split()).endswith(f"DETECTED [/INST] [ {shown} (exploratory).")
 
 
 def test_a_long_loop_tells_bars_of_every_turn_and_a_file_seldom(
