@@ -1,7 +1,8 @@
 """One question to an open database, which may only read.
 
-The connection is read-only, without files, network, extensions or settings; this module adds that exactly one
-statement of a reading kind passes, because DuckDB lets temporary tables, PREPARE and CHECKPOINT through.
+The connection is read-only, without network, extensions, settings or any file but its own; this module adds
+that exactly one statement of a reading kind passes, because DuckDB lets temporary tables, PREPARE and
+CHECKPOINT through.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from lab.errors import UsageError
 
@@ -59,6 +61,7 @@ def query(
         _refuse_writing(con, sql)
         relation = con.sql(sql, params=dict(parameters) if parameters else None)
         table = relation.to_arrow_table()
+        _refuse_untyped(table.schema)
         frame = pl.from_arrow(table.rename_columns(_distinct(table.column_names)))
     except duckdb.IOException as error:
         raise OSError(one_line(error)) from error
@@ -107,6 +110,19 @@ def _refuse_writing(con: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise UsageError(
             f"{kind} is refused here; SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN only read"
         )
+
+
+def _refuse_untyped(schema: pa.Schema) -> None:
+    """Refuse what polars has no type for: inside a list it would panic on taking it in."""
+    for field in schema:
+        if _is_untyped(field.type):
+            raise UsageError(f"column {field.name!r} holds an INTERVAL or UNION; cast it in the query")
+
+
+def _is_untyped(kind: pa.DataType) -> bool:
+    if pa.types.is_interval(kind) or pa.types.is_union(kind):
+        return True
+    return any(_is_untyped(kind.field(place).type) for place in range(kind.num_fields))
 
 
 def _refuse_endless_time(column: pl.Series, name: str) -> None:

@@ -188,7 +188,7 @@ class Store:
         return self._read_live(queries, waiter)
 
     def sql(self, sql: str, *, wait_seconds: float = 5.0) -> Answer:
-        """A person's query: read-only, no files, no network; the snapshot answers while the store is held.
+        """A person's query: reads this store alone, no network; the snapshot answers while it is held.
 
         Raises
         ------

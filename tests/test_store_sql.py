@@ -139,9 +139,12 @@ def test_a_statement_that_only_reads_is_answered(lab: Store, sql: str) -> None:
     assert answer.frame.width > 0
 
 
-def test_an_answer_that_polars_cannot_hold_is_a_usage_error(lab: Store) -> None:
-    with pytest.raises(UsageError, match="cast it in the query"):
-        lab.sql("SELECT INTERVAL 1 DAY")
+@pytest.mark.parametrize(
+    "value", ["INTERVAL 1 DAY", "[INTERVAL 1 DAY]", "{'a': [INTERVAL 1 DAY]}", "[union_value(a := 1)]"]
+)
+def test_an_answer_that_polars_cannot_hold_is_a_usage_error(lab: Store, value: str) -> None:
+    with pytest.raises(UsageError, match="'it' holds an INTERVAL or UNION; cast it in the query"):
+        lab.sql(f"SELECT {value} AS it")
 
 
 # --- snapshot and export --------------------------------------------------------------------------
