@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +14,17 @@ from random import Random
 import duckdb
 import polars as pl
 
+from deployments import answers
+from deployments.visible import visible
 from lab.errors import UsageError
 from lab.gates import GateError, explain, judge, read_rule
 from lab.records import MetricRow
-from lab.store import Store
+from lab.store import Answer, Store
 from tests.fuzz_mutation import JUNK, as_bytes, mutated, one_line
 
 SECRET = "canary-5f1d0c"
 LONGEST_SECONDS = 20
+UNSEEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]")
 FILES = ("secret.csv", "secret.parquet", "secret.json", "secret.txt", "other.duckdb")
 
 READS = (
@@ -37,6 +41,12 @@ READS = (
     "SELECT 12345678901234567890123456789012345678::DECIMAL(38,0) AS d, 1.5::DECIMAL(4,2), 2::HUGEINT",
     "SELECT TIME '12:00', TIMETZ '12:00+02', '1101'::BIT, [NULL], [[1]], {'a': {'b': [1]}}, current_date",
     "SELECT 1 AS a, 2 AS a, 3 AS \"\", 4 AS \"a_2\"",
+    "SELECT '[/b]' AS \"[/x]\", 'a[red]b', ':smile:' AS \":smile:\", '[/INST] [link=x', '[@click=f]'",
+    "SELECT chr(27) || '[31m' AS a, chr(155), chr(0), chr(13), chr(9) || 'x', chr(8238), chr(8232), 'é' AS ü",
+    "SELECT chr(n::INT) AS one, '[' || chr(n::INT) || ']' AS two FROM range(160) AS r(n)",
+    "SELECT ['[/b]'], {'[/b]': chr(27)}, MAP {'[red]': chr(7)}, repeat('[b]', 200)",
+    "SELECT 'x\\x1B'::BLOB, ['x'::BLOB] AS \"[red]\", {'a': [MAP {1: 'x'::BLOB}]}",
+    "SELECT [INTERVAL 1 DAY], union_value(a := '[/b]'), [union_value(a := 1)]",
 )  # fmt: skip
 WRITES = (
     "INSERT INTO metric VALUES ('a','b','c',1,NULL)", "DELETE FROM metric", "UPDATE metric SET value = 0",
@@ -187,13 +197,33 @@ def _state(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
+def _shown(frame: pl.DataFrame, folder: Path) -> None:
+    """Every format takes the answer or refuses it; a table has nothing in it that a terminal obeys."""
+    for format_ in answers.FORMATS:
+        path = folder / f"answer.{format_}"
+        try:
+            answers.write(Answer(frame=frame, source=path, note=None), format_, path)
+        except UsageError as error:
+            if f"which {format_} does not hold" not in one_line(error):
+                raise
+        path.unlink(missing_ok=True)
+    folded = answers.as_table(frame, on_terminal=True)
+    assert not UNSEEN.search(re.sub(r"\x1b\[[01]m", "", folded)), folded  # bold heads and their end
+    table = answers.as_table(frame, on_terminal=False)
+    assert not UNSEEN.search(table), table
+    texts = [*frame.columns, *(v for row in frame.head(50).rows() for v in row if isinstance(v, str))]
+    if sum(map(len, texts)) < 2_000:  # else a table is folded
+        for line in "\n".join(texts).split("\n"):
+            assert visible(line).rstrip() in table, f"{line!r} is not in\n{table}"
+
+
 def question(rng: Random, folder: Path) -> str:
     """`Store.sql` and `Store.read` answer or refuse; no file is read, written or named to be changed."""
     lab = Store(rng.choice((_home(folder), _home(folder), folder / "empty")))
     canary = pl.DataFrame({"secret": [SECRET]})  # noqa: F841  (a replacement scan would find it by name)
     sql = _sql(rng, folder)
     before = _state(folder)
-    said, answered = "", False
+    said, answered, frame = "", False, pl.DataFrame()
     with _limited():
         try:
             if rng.random() < 0.5 and lab.path.exists():
@@ -207,6 +237,8 @@ def question(rng: Random, folder: Path) -> str:
     assert SECRET not in said.replace(sql, ""), f"the secret came out of {sql!r}"
     assert _state(folder) == before, f"files changed by {sql!r}"
     assert lab.read("SELECT count(*) FROM metric").item() == (20 if lab.path.exists() else 0)
+    if answered:
+        _shown(frame, folder)
     return "answered" if answered else "refused"
 
 
