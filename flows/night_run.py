@@ -60,9 +60,8 @@ MOST_ATTEMPTS = 3
 PART = "a part of it"
 """Why a part of a study is run: before the whole, which goes over all parts again."""
 END_SECONDS = 3.0
-"""Kept for the last rows, beside what the last report took."""
+"""Kept for the last rows, beside what the last report took; at most MOST_OF_A_NIGHT of the budget."""
 MOST_OF_A_NIGHT = 0.2
-"""Kept at most."""
 STORE_PATIENCE_SECONDS = 10.0
 REPORT_TOOK = "report.seconds"
 """File of the nights' folder: how long the last report took to write."""
