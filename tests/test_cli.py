@@ -19,6 +19,7 @@ from flows.registry import studies
 from lab.machine import environment
 from lab.records import MetricRow
 from lab.store import Store
+from tests.ladder_command import ROOT
 from tests.night_rows import NOON, RUN
 from tests.small_study import record_study
 
@@ -348,3 +349,16 @@ def test_the_shell_completes_commands_and_studies() -> None:
     assert offered("ladder ni") == ["night"]
     assert offered("ladder run entropy_s") == ["entropy_seeds"]
     assert {name for letter in "deimns" for name in offered(f"ladder plan {letter}")} == set(studies())
+
+
+def test_a_command_takes_a_home_with_spaces_and_other_scripts_whole(tmp_path: Path) -> None:
+    home = tmp_path / "mein Lab's é 実験"
+    Store(home).record([MetricRow(step_id="s", unit="*", name="naïve", value=1.0, reason=None)])
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.cli", "sql", "FROM metric", "--format", "json"],
+        env={**os.environ, "LADDER_HOME": str(home), "PYTHONPATH": str(ROOT), "LC_ALL": "C"},
+        capture_output=True, text=True, cwd=tmp_path, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [row["name"] for row in json.loads(done.stdout)] == ["naïve"]
+    assert list(tmp_path.iterdir()) == [home]

@@ -126,6 +126,18 @@ def test_half_a_journal_changes_nothing(lab: Store, left: int) -> None:
     assert count(lab) == 16
 
 
+def test_a_journal_that_decayed_changes_nothing(lab: Store) -> None:
+    journal = kill_before_its_checkpoint(lab)
+    content = bytearray(journal.read_bytes())
+    content[-100] ^= 1
+    journal.write_bytes(content)
+    now = lab.path.read_bytes()
+    database.restore(lab.path)
+    assert lab.path.read_bytes() == now
+    assert not journal.exists()
+    assert count(lab) == 16
+
+
 def test_while_a_foreign_program_holds_the_file_nothing_is_put_back(lab: Store) -> None:
     journal = kill_before_its_checkpoint(lab)
     now = lab.path.read_bytes()

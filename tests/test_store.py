@@ -262,8 +262,10 @@ def test_recording_nothing_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_home_with_spaces_and_other_scripts_works(tmp_path: Path) -> None:
-    lab = Store(tmp_path / "mein Lab's é 実験")
+    home = tmp_path / "mein Lab's é 実験"
+    lab = Store(home)
     lab.record([metric("a")])
+    assert (home / "lab.duckdb").exists()
     assert lab.read("SELECT count(*) AS n FROM metric")["n"].item() == 1
     assert lab.snapshot().exists()
     assert len(lab.export_parquet(lab.home / "out 'put")) == len(RECORDS) + len(OWN_TABLES)

@@ -117,6 +117,15 @@ def test_a_statement_that_does_not_only_read_the_tables_is_refused(
     assert frame_of_this_test.height == 1
 
 
+@pytest.mark.parametrize("sql", [sql for sql in HOSTILE if "{dir}" in sql or "/etc/" in sql])
+def test_a_store_without_a_file_reads_and_writes_no_file_either(tmp_path: Path, sql: str) -> None:
+    """It answers from empty tables in memory, by another connection."""
+    (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError):
+        Store(tmp_path / "none").read(sql.format(dir=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.csv"]
+
+
 @pytest.mark.parametrize(
     "sql",
     [
