@@ -12,9 +12,7 @@ CROWD = f"{FAULTS}::test_eight_recording_processes_and_a_reader_lose_and_double_
 FULL_DRAIN = f"{FULL}::test_a_disk_full_while_draining_lets_the_batch_wait_and_the_store_readable"
 FULL_SNAPSHOT = f"{FULL}::test_a_disk_too_full_for_a_snapshot_keeps_the_old_one"
 FULL_COMMIT = f"{FULL}::test_a_disk_full_while_a_drain_commits_lets_the_batch_wait"
-FULL_CHECKPOINT = (
-    f"{FULL}::test_a_disk_full_while_the_store_is_checkpointed_keeps_its_journal"
-)
+FULL_CHECKPOINT = f"{FULL}::test_a_disk_full_while_the_store_is_checkpointed_keeps_its_journal"
 FULL_PRODUCT = f"{FULL}::test_a_disk_full_while_a_product_is_kept_leaves_the_old_one_and_no_half"
 FULL_MODEL = f"{FULL}::test_a_disk_full_while_a_checkpoint_is_kept_leaves_the_old_one"
 

@@ -108,7 +108,7 @@ MODELS = (
 FILES = (
     Mutation(
         "corrupted cache entry: its checksum is compared", "lab/products.py",
-        "digest != hashlib.sha256(body).hexdigest() or ", "",
+        "head is None or head.digest != hashlib.sha256(body).hexdigest()", "head is None",
         ("tests/test_products.py",),
     ),
     Mutation(
