@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.table import FULL, HEAD, QUICK, ROWS, collected
-from lab.machine import cpu_name, git_state
+from benchmarks.where import where
 
 BENCHMARKS = (
     "analysis",
@@ -56,22 +56,11 @@ def main() -> None:
             done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=False)
             failed += [name] if done.returncode else []
             print(f"({time.perf_counter() - began:.0f} s)", flush=True)
-        print(f"\n{_where()}; each file alone: python -m benchmarks.NAME\n{HEAD}")
+        print(f"\n{where('benchmarks')}; each file alone: python -m benchmarks.NAME\n{HEAD}")
         for row in collected(rows):
             print(row.line())
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
-
-
-def _where() -> str:
-    """Command, commit and machine, as a figure is published."""
-    commit, dirty = git_state()
-    parts = [
-        " ".join(["python -m benchmarks", *sys.argv[1:]]),
-        f"commit {(commit or 'unknown')[:12]}{' with changes' if dirty else ''}",
-        f"{cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-    ]
-    return "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ class World:
     windows: int = 3
     regimes: int = 5
     length: int = 40
+    missing: float = 0.0
+    """Share of windows without a twin, of steps on which one channel is undefined, of runs without one."""
 
 
 NULLS = {
@@ -133,7 +135,20 @@ def training(world: World, seed: int, rng: np.random.Generator) -> RunSeries:
         )
         seen[which] += 1
     channels = dict(zip((*COMMON, *STATE), np.hstack([common + trend, state]).T, strict=True))
-    return RunSeries(seed=seed, channels=channels, occurrences=tuple(occurrences))
+    run = RunSeries(seed=seed, channels=channels, occurrences=tuple(occurrences))
+    return with_gaps(run, world.missing, rng) if world.missing > 0.0 else run
+
+
+def with_gaps(run: RunSeries, share: float, rng: np.random.Generator) -> RunSeries:
+    """The run without so many of its windows' twins and values, now and then without a whole channel."""
+    names = list(run.channels)
+    values = np.stack(list(run.channels.values()))
+    steps = np.flatnonzero(rng.random(run.steps) < share)
+    values[rng.integers(len(names), size=len(steps)), steps] = np.nan
+    if rng.random() < share:
+        values[rng.integers(len(names))] = np.nan
+    kept = [one if rng.random() >= share else replace(one, twin={}) for one in run.occurrences]
+    return replace(run, channels=dict(zip(names, values, strict=True)), occurrences=tuple(kept))
 
 
 def study(world: World, rng: np.random.Generator, *, permutations: int = 1) -> list[TestRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,10 @@ class Truth:
     prompts: int = 30
     looks: tuple[int, ...] = (10, 20, 40)
     metrics: tuple[str, ...] = ("mtld", "distinct_2", "shannon_word")
+    missing: float = 0.0
+    """Share of the texts."""
+    unmeasured: tuple[int, ...] = ()
+    """Sizes that the machine did not measure, from 0."""
 
 
 def _labels(prompts: int, samples: int) -> tuple[list[str], list[str]]:
@@ -40,6 +44,8 @@ def _draw(truth: Truth, shift: float, rng: np.random.Generator) -> FloatArray:
     y = np.sqrt(0.5) * (rng.normal(size=(M, P, S, k)) + rng.normal(size=(1, P, S, k)))
     y += rng.normal(size=(M, P, 1, 1)) + truth.prompt_source_sd * rng.normal(size=(M, P, S, 1))
     y[: truth.moved, :, 0] += shift
+    if truth.missing > 0.0:
+        y[:, rng.random(size=(P, S, k)) < truth.missing] = np.nan
     return y
 
 
@@ -71,9 +77,11 @@ def climb(truth: Truth, rng: np.random.Generator) -> list[Rung]:
     """All rungs in order; those above two equivalent ones in a row are left out."""
     rungs: list[Rung] = []
     for size in range(len(truth.shifts)):
+        left = Rung(model=f"size {size + 1}", parameters=10 ** (5 + size), skipped=LADDER_ENDED)
         if ladder_has_ended([rung for rung in rungs if rung.rows]):
-            left = Rung(model=f"size {size + 1}", parameters=10 ** (5 + size), skipped=LADDER_ENDED)
             rungs.append(left)
+        elif size in truth.unmeasured:
+            rungs.append(replace(left, skipped="no such model here"))
         else:
             rungs.append(climb_rung(truth, size, rng))
     return rungs

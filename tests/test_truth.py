@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.truth import STUDIES, Cell, HeavyTails, judge_cell, line
+from tests.truth import HEAD, HeavyTails, coverage, judge_cell, line, main
+from tests.truth_cells import STUDIES, Cell
 from tests.truth_worlds import Judged
 
 CELLS = [(study, name) for study, cells in STUDIES.items() for name in cells]
@@ -33,6 +34,27 @@ def test_a_wrong_sign_and_a_negligible_effect_at_the_margin_count_as_wrong() -> 
     assert [cell.is_wrong(one) for one in told] == [False, True, True, True, False]
 
 
+def test_coverage_is_of_the_truth_or_of_the_mean_of_the_estimates_and_skips_what_has_no_interval() -> None:
+    none = Judged(verdict="INVALID")
+    exact = [Judged(verdict="DETECTED", covered=True), Judged(verdict="DETECTED", covered=False), none]
+    loose = [
+        Judged(verdict="DETECTED", estimate=0.0, interval=(-1.0, 0.5)),
+        Judged(verdict="DETECTED", estimate=2.0, interval=(0.5, 3.0)),
+    ]
+    assert (coverage(exact), coverage([none]), coverage([*loose, none])) == (0.5, None, 0.5)
+
+
+def test_a_table_says_command_commit_and_machine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["truth", "--study", "control", "--studies", "1", "--only", "strong, "])
+    main()
+    first, head, *cells = capsys.readouterr().out.splitlines()
+    assert first.startswith("python -m tests.truth --study control --studies 1 --only strong, ; commit ")
+    assert " cores, load " in first
+    assert (head, len(cells)) == (HEAD, 1)
+
+
 def test_heavy_tails_have_the_same_spread_and_more_far_values() -> None:
     heavy = HeavyTails(np.random.default_rng(1)).normal(1.0, 2.0, size=400_000)
     plain = np.random.default_rng(1).normal(1.0, 2.0, size=400_000)
@@ -46,5 +68,5 @@ def test_heavy_tails_have_the_same_spread_and_more_far_values() -> None:
 def test_wrong_decisive_verdicts_stay_under_alpha_and_power_is_as_promised(study: str, name: str) -> None:
     cell = STUDIES[study][name]
     found = judge_cell(name, cell, 1000, seed=1)
-    assert found.wrong - 3 * found.error <= 0.05, found
+    assert found.wrong - 3 * found.error <= cell.admitted, found
     assert cell.power is None or found.shares["DETECTED"] >= cell.power, found

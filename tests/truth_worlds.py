@@ -32,16 +32,34 @@ class Judged:
     negligible: bool = False
     """Of a DETECTED effect: it goes the way of EQUIVALENT."""
     estimate: float | None = None
+    interval: tuple[float, float] | None = None
+    """Of an estimate whose truth is not known exactly: the mean of a cell's estimates stands for it."""
 
 
-def judged(row: TestRow, covered: bool | None = None, estimate: float | None = None) -> Judged:
+def judged(
+    row: TestRow,
+    covered: bool | None = None,
+    estimate: float | None = None,
+    interval: tuple[float, float] | None = None,
+) -> Judged:
     """By the row that concludes a study."""
     return Judged(
         verdict=str(row.verdict),
         covered=covered,
         negligible=row.verdict == "DETECTED" and row.negligible is True,
         estimate=estimate,
+        interval=interval,
     )
+
+
+def holds(row: TestRow, truth: float) -> bool | None:
+    """Whether its interval holds the truth; None where it has none."""
+    return None if row.low is None or row.high is None else row.low <= truth <= row.high
+
+
+def ends(row: TestRow) -> tuple[float, float] | None:
+    """Of its interval, if it has one."""
+    return None if row.low is None or row.high is None else (row.low, row.high)
 
 
 def is_whole(values: FloatArray, source: list[str], prompt: list[str], rng: np.random.Generator) -> bool:
@@ -62,10 +80,12 @@ LADDER = Truth(shifts=(0.0, 0.0, 0.0, 0.0))
 
 
 def ladder(truth: Truth, rng: np.random.Generator) -> Judged:
-    """Four sizes, climbed look by look."""
+    """Four sizes, climbed look by look; the interval is that of the mean over sizes, where all are alike."""
     rows = analyse_ladder(climb(truth, rng), [("mtld", "HMIX-PRNG")])
     [row] = [row for row in rows if (row.family, row.role) == ("ladder", "verdict")]
-    return judged(row)
+    [mean] = [row for row in rows if (row.family, row.role) == ("meta_analysis", "secondary")]
+    alike = len(set(truth.shifts)) == 1
+    return judged(row, holds(mean, truth.shifts[0]) if alike else None, mean.estimate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,15 +150,11 @@ def injection(world: Injection, rng: np.random.Generator) -> Judged:
         ]
         if rows[-1].verdict in ("DETECTED", "EQUIVALENT"):
             break
-    return judged(rows[-1], _holds(pair, world.shift), pair.estimate)
+    return judged(rows[-1], holds(pair, world.shift), pair.estimate)
 
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _holds(row: TestRow, truth: float) -> bool:
-    return row.low is not None and row.high is not None and row.low <= truth <= row.high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +168,8 @@ class Control:
     label: float = 0.0
     """Chance that the label changes the text."""
     missing: float = 0.0
+    lost_if_shared: float = 0.0
+    """Chance that a text is missing which different values share."""
     required_pairs: int = 400
 
 
@@ -171,7 +189,7 @@ def control(world: Control, rng: np.random.Generator) -> Judged:
                 text = "all" if rng.random() < common else f"{source} {k}"
                 for part in ("sample", "repeat", "swap", "replay"):
                     is_own = rng.random() >= spoilt and not (part == "swap" and rng.random() < world.label)
-                    lost = rng.random() < world.missing
+                    lost = rng.random() < (world.lost_if_shared if text == "all" else 0.0) + world.missing
                     said = f"{p} {text}" if is_own else f"{p} {source} {k} {part}"
                     runs.append(
                         ControlRun(
@@ -187,7 +205,7 @@ def control(world: Control, rng: np.random.Generator) -> Judged:
                     )
     rows = analyse_control(runs, required_pairs=world.required_pairs, rng=rng)
     [apart] = [row for row in rows if row.hypothesis == "different_values_agree"]
-    return judged(rows[-1], _holds(apart, sum(world.apart) / len(world.apart)))
+    return judged(rows[-1], holds(apart, sum(world.apart) / len(world.apart)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +217,8 @@ class Sense:
     """None: as large as the difference that is true."""
     seeds: int = 10
     lemmas: int = 60
+    missing: float = 0.0
+    """Share of answers, which count as wrong; of lemmas; and of conditions that were not measured."""
 
 
 NO_GAIN = Sense(case=two_way_campaign.CASES["0/1 noise only"], margin=0.05)
@@ -213,12 +233,18 @@ def sense(world: Sense, rng: np.random.Generator) -> Judged:
     drawn = two_way_campaign.items(world.lemmas, rng)
     effects = {"A": 0.0, "B": case.effect, "C": 0.0}
     hits = {name: two_way_campaign.answers(case, by, drawn, world.seeds, rng) for name, by in effects.items()}
+    lemma, broken = drawn.lemma, dict[str, str]()
+    if world.missing > 0.0:
+        there = (rng.random(world.lemmas) >= world.missing)[lemma]
+        hits = {name: (y * (rng.random(y.shape) >= world.missing))[:, there] for name, y in hits.items()}
+        broken = {name: "no exam" for name in hits if rng.random() < world.missing}
+        lemma = lemma[there]
     rows = analyse_contrasts(
-        hits, drawn.lemma, rng=rng, margin=truth if world.margin is None else world.margin
+        hits, lemma, rng=rng, margin=truth if world.margin is None else world.margin, unusable=broken
     )
     found = [row for row in rows if row.role == "decides"]
     [decides] = [row for row in found if row.contrast == "B-A"]
     asked = found if case.effect == 0.0 else [decides]
     ordered = ("DETECTED", "INVALID", "INCONCLUSIVE", "EQUIVALENT")
     said = min(asked, key=lambda row: ordered.index(str(row.verdict)))
-    return judged(said, _holds(decides, truth), decides.estimate)
+    return judged(said, holds(decides, truth), decides.estimate)
