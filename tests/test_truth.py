@@ -50,7 +50,7 @@ def test_a_table_says_command_commit_and_machine(
     monkeypatch.setattr("sys.argv", ["truth", "--study", "control", "--studies", "1", "--only", "strong, "])
     main()
     first, head, *cells = capsys.readouterr().out.splitlines()
-    assert first.startswith("python -m tests.truth --study control --studies 1 --only strong, ; commit ")
+    assert first.startswith("python -m tests.truth --study control --studies 1 --only 'strong, '; commit ")
     assert " cores, load " in first
     assert (head, len(cells)) == (HEAD, 1)
 
