@@ -191,7 +191,6 @@ STUDIES: Mapping[str, Mapping[str, Cell]] = {
             for name, world in _NANO_NULLS.items()
             if world.common
         },
-        "null, little noise": Cell(wrong=DETECTED, judge=_nano_judge(_PLAIN)),
         "margin": Cell(wrong=EQUIVALENT, judge=_nano_judge(replace(_PLAIN, state=_AT_MARGIN))),
         "strong": Cell(wrong=EQUIVALENT, judge=_nano_judge(replace(_NANO, state=4.0)), power=0.8),
     },
@@ -229,7 +228,8 @@ STUDIES: Mapping[str, Mapping[str, Cell]] = {
             wrong=EQUIVALENT, judge=_ladder(replace(_RUNGS, shifts=(0.2,) * 4, moved=1))
         ),
         "margin at the size not measured": Cell(
-            wrong=EQUIVALENT, judge=_ladder(replace(_RUNGS, shifts=(0.2, 0.0, 0.0, 0.0), unmeasured=(0,)))
+            wrong=(*DETECTED, *EQUIVALENT),
+            judge=_ladder(replace(_RUNGS, shifts=(0.2, 0.0, 0.0, 0.0), unmeasured=(0,))),
         ),
         "strong": Cell(wrong=EQUIVALENT, judge=_ladder(replace(_RUNGS, shifts=(0.6,) * 4)), power=0.95),
     },
