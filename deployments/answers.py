@@ -131,12 +131,15 @@ def _records(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
     """A block a row, a line a value: for rows wider than the terminal."""
     from deployments.terminal import width
 
-    margin = max(map(len, names)) + 2
+    margin = min(max(map(len, names)) + 2, width() // 2)  # `textwrap` hangs without room beside it
     for row in rows:
         for name, value in zip(names, row, strict=True):
-            head = f"{name:<{margin}}"
-            folded = textwrap.fill(value, width(), initial_indent=head, subsequent_indent=" " * margin)
-            yield folded or name
+            beside = len(name) < margin - 1 and bool(value.strip())
+            if not beside:
+                yield name
+            if value.strip():
+                head = f"{name if beside else '':<{margin}}"
+                yield textwrap.fill(value, width(), initial_indent=head, subsequent_indent=" " * margin)
         yield "-" * min(width(), 40)
 
 

@@ -238,7 +238,8 @@ def question(rng: Random, folder: Path) -> str:
     assert _state(folder) == before, f"files changed by {sql!r}"
     assert lab.read("SELECT count(*) FROM metric").item() == (20 if lab.path.exists() else 0)
     if answered:
-        _shown(frame, folder)
+        with _limited():
+            _shown(frame, folder)
     return "answered" if answered else "refused"
 
 

@@ -151,8 +151,10 @@ def test_sql_says_nothing_to_a_terminal_that_it_would_obey(
     with monkeypatch.context() as patch:
         patch.setattr(sys.stdout, "isatty", lambda: True)
         patch.setenv("TERM", "xterm")
+        patch.setenv("COLUMNS", "80")
         seen = said(patch, capsys, "sql", MARKUP)[1]
         wide = said(patch, capsys, "sql", f"{MARKUP}, repeat('[/b] ', 40) AS \"[/y]\"")[1]
+        long = said(patch, capsys, "sql", f"SELECT 'a b' AS {'n' * 200}")[1]
         csv = said(patch, capsys, "sql", MARKUP, "--format", "csv")[1]
         said(patch, capsys, "sql", MARKUP, "--out", str(table))
     assert "\x1b[1m" in seen  # the heads are bold
@@ -160,6 +162,7 @@ def test_sql_says_nothing_to_a_terminal_that_it_would_obey(
         assert r"\x1b[31m\x9b" in text
         assert not {"\x1b[31m", "\x9b"} & {text[i : i + n] for n in (1, 5) for i in range(len(text))}
     assert "[/y]" in wide
+    assert f"{'n' * 200}\n{' ' * 40}a b\n-----" in long
     assert "\x1b" not in table.read_text()  # a file is no terminal
     assert "\x1b[31m\x9b" in said(monkeypatch, capsys, "sql", MARKUP, "--format", "csv")[1]  # for a program
 
