@@ -3,7 +3,8 @@
 Four parts. Same-seed repeats must give the same text. Values drawn by one source, run under every label, must
 give the text of the value. A seed from 0..1000 stands for a source of the wrong distribution: its effect on
 the metrics is tested like any other and has a verdict of its own. Replaying the tape must give the same
-values and texts. A pair with a missing text is no agreement; it leaves the rate and is counted as missing.
+values and texts. A pair with a missing text is no agreement; it leaves the rate and is counted as missing,
+and the interval of different values' agreement holds whatever it would have said.
 
 Verdict of the family `control`: INVALID when a rate of agreement lies surely under .99 (exact, over all
 three), the tape gave other values, too many pairs are missing, or a part has no pair; EQUIVALENT when
@@ -22,11 +23,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy import special
 
 from stats.diversity import RANGES
 from stats.integrity import IDENTITY_RATE, MOST_MISSING
-from stats.proportions import equal_shares, wilson
+from stats.proportions import equal_shares, p_at_least, wilson
 from stats.rows import FloatArray, TestRow
 from stats.seed_distribution import data_processing_rows
 from stats.seed_effect import compare_arms
@@ -156,7 +156,7 @@ def analyse_control(
     rows = [_share_row("same_seed_identity", name, found) for name, found in identity.items()]
     rows += [_share_row("swap_agreement", label, found) for label, found in by_label.items()]
     rows += [_share_row("swap_agreement", "*", swap), _share_row("replay_agreement", "*", replay)]
-    rows += [_share_row("different_values_agree", "*", apart, role="decides")]
+    rows += [_widened(_share_row("different_values_agree", "*", apart, role="decides"), apart)]
     rows += [_label_row(identity["*"], swap, rng), *_missing_rows(identity["*"], swap, replay)]
     invalid = [f"replay: the tape gave {other_values} other values"] if other_values else []
     return [*_transfer_rows(transfer), *rows, _verdict_row(rows, invalid, required_pairs)]
@@ -269,6 +269,23 @@ def _share_row(hypothesis: str, contrast: str, found: _Agreement, role: str | No
     )
 
 
+def _widened(row: TestRow, found: _Agreement) -> TestRow:
+    """The interval whatever the pairs with a missing text would have said: all that they agree, or none.
+
+    Texts that go missing because of what they say, as an empty reply that many values give, leave pairs that
+    agree less often than all of them. Bounds of Horowitz and Manski (2000), with Wilson's ends.
+    """
+    if not found.missing or not found.pairs:
+        return row
+    every, wrong = found.free + found.missing, found.disagreements()
+    return replace(
+        row,
+        method=f"{row.method}, {found.missing} pairs with a missing text counted against either end",
+        low=wilson(found.free - math.ceil(wrong - 1e-9), every).low,
+        high=wilson(every - math.floor(wrong + 1e-9), every).high,
+    )
+
+
 def _label_row(identity: _Agreement, swap: _Agreement, rng: np.random.Generator) -> TestRow:
     """Do texts of one value agree less often under another label than under the same?"""
     row = TestRow(
@@ -362,18 +379,6 @@ def _verdict_row(rows: Sequence[TestRow], invalid: list[str], required: int) -> 
         verdict=verdict,
         reason="; ".join(invalid + flagged) or None,
     )
-
-
-def p_at_least(rate: float, share: float, pairs: int) -> float:
-    """Exact one-sided p that pairs agree at this rate or more; a share between two numbers counts as more.
-
-    Examples
-    --------
-    >>> round(p_at_least(0.99, 388 / 400, 400), 6)  # R: 1 - pbinom(11, 400, 0.01)
-    0.000849
-    """
-    wrong = math.floor(pairs * (1.0 - share) + 1e-9)
-    return float(special.bdtrc(wrong - 1, pairs, 1.0 - rate)) if wrong else 1.0
 
 
 def _invalid(of: Mapping[str, TestRow], rows: Sequence[TestRow]) -> list[str]:

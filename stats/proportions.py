@@ -121,3 +121,15 @@ def _chi_square(hits: IntArray, sizes: IntArray) -> FloatArray:
     deviation = (hits - sizes * share) ** 2 / (sizes * share * (1 - share))
     total: FloatArray = deviation.sum(axis=-1)
     return total
+
+
+def p_at_least(rate: float, share: float, pairs: int) -> float:
+    """Exact one-sided p that pairs agree at this rate or more; a share between two numbers counts as more.
+
+    Examples
+    --------
+    >>> round(p_at_least(0.99, 388 / 400, 400), 6)  # R: 1 - pbinom(11, 400, 0.01)
+    0.000849
+    """
+    wrong = math.floor(pairs * (1.0 - share) + 1e-9)
+    return float(special.bdtrc(wrong - 1, pairs, 1.0 - rate)) if wrong else 1.0

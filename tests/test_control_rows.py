@@ -9,8 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stats.control import ControlRun, Transfer, analyse_control, p_at_least
+from stats.control import ControlRun, Transfer, analyse_control
 from stats.integrity import IDENTITY_RATE
+from stats.proportions import p_at_least
 from stats.rows import TestRow
 from tests.from_r import REFERENCE
 
@@ -67,7 +68,8 @@ EXPERIMENTS = {
     "follows": (experiment(by_value, lost=60), 300),
     "few_wrong": (experiment(by_value, lost=30, wrong=4), 300),
     "low": (experiment(by_value, lost=30, wrong=100), 300),
-    "same": (experiment(of_the_prompt, lost=10), 300),
+    "same": (experiment(of_the_prompt), 300),
+    "same_lost": (experiment(of_the_prompt, lost=10), 300),
     "some": (experiment(sometimes_by_value, lost=30), 300),
     "short": (experiment(by_value, lost=60), 400),
     "lost": (experiment(by_value, lost=300), 300),

@@ -9,9 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
+from statsmodels.stats.proportion import proportion_confint
 
-from stats.control import ALPHA, RATES, ControlRun, Transfer, analyse_control, p_at_least
-from stats.proportions import wilson
+from stats.control import (
+    ALPHA,
+    RATES,
+    ControlRun,
+    Transfer,
+    _Agreement,
+    _share_row,
+    _widened,
+    analyse_control,
+)
+from stats.proportions import p_at_least, wilson
 from stats.rows import TestRow
 
 BINOMIAL = Path(__file__).parent / "reference" / "control_binomial.txt"
@@ -266,3 +276,21 @@ def test_a_rate_that_is_high_enough_is_called_too_low_as_rarely_as_declared(pair
     rejects = [wrong for wrong in range(pairs) if p_at_least(0.99, 1.0 - wrong / pairs, pairs) <= share]
     assert rejects == list(range(rejects[0], pairs))
     assert binom.sf(rejects[0] - 1, pairs, 0.01) <= share < binom.sf(rejects[0] - 2, pairs, 0.01)
+
+
+@given(st.integers(1, 400), st.data())
+def test_whatever_missing_texts_would_have_said_is_inside_the_interval(
+    pairs: int, data: st.DataObject
+) -> None:
+    """Against Wilson's interval of every filling, by statsmodels."""
+    agree = data.draw(st.integers(0, pairs))
+    gone = data.draw(st.integers(0, 60))
+    would_agree = data.draw(st.integers(0, gone))
+    known = _Agreement(pairs=pairs, agree=agree, free=pairs, missing=gone)
+    row = _widened(_share_row("different_values_agree", "*", known), known)
+    low, high = proportion_confint(agree + would_agree, pairs + gone, method="wilson")
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low <= low + 1e-12
+    assert row.high >= high - 1e-12
+    assert row.estimate == agree / pairs

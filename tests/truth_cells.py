@@ -35,8 +35,6 @@ class Cell:
     """Of the true effect in the deciding estimate; 0 where there is none or it is not one number."""
     power: float | None = None
     """Share of DETECTED that is promised."""
-    admitted: float = 0.05
-    """Wrong share that is allowed: alpha, or more where docs/truth.md says that the study falls short."""
 
     def is_wrong(self, judged: Judged) -> bool:
         """Whether the verdict says what is not so."""
@@ -264,7 +262,6 @@ STUDIES: Mapping[str, Mapping[str, Cell]] = {
         "half, missing where texts agree": Cell(
             wrong=DETECTED,
             judge=_control(_CONTROL(apart=(0.5,), lost_if_shared=0.15, required_pairs=300)),
-            admitted=0.35,
         ),
         "half, most prompts all or none": Cell(wrong=DETECTED, judge=_control(_CONTROL(apart=_EXTREME))),
         "half, by prompt": Cell(wrong=DETECTED, judge=_control(_CONTROL(apart=(0.2, 0.8)))),
