@@ -64,6 +64,12 @@ KILLS = (
         (KILLED,),
     ),
     Mutation(
+        "kill: a batch is taken whole or not at all", "lab/ingest.py",
+        "        new = _claim(con, batches)\n",
+        "        new = _claim(con, batches)\n        con.commit()\n        con.begin()\n",
+        ("tests/test_database.py::test_killed_at_any_write_of_a_batch_the_store_opens_and_has_it_whole",),
+    ),
+    Mutation(
         "kill: a batch that was taken is not taken again", "lab/ingest.py",
         "for batch in batches if batch.batch_id not in old}", "for batch in batches}",
         (f"{FAULTS}::test_taking_a_file_twice_changes_nothing",),
@@ -133,13 +139,7 @@ STORE = (
         "crowd: a batch has its name once it is whole", "lab/outbox.py",
         "temporary = self.directory / (batch_id + TEMPORARY)",
         "temporary = self.directory / (batch_id + SUFFIX)",
-        (CROWD,),
-    ),
-    Mutation(
-        "crowd: the poller sees whole batches", "lab/ingest.py",
-        "        new = _claim(con, batches)\n",
-        "        new = _claim(con, batches)\n        con.commit()\n        con.begin()\n",
-        (CROWD,),
+        ("tests/test_outbox.py::test_a_reader_beside_a_writer_finds_whole_batches_alone",),
     ),
     Mutation(
         "crowd: the poller waits for its turn", "lab/lock.py",

@@ -98,6 +98,17 @@ def test_files_wait_in_the_order_they_were_written(tmp_path: Path) -> None:
     assert [path.name.removesuffix(SUFFIX) for path in box.waiting()] == ids
 
 
+def test_a_reader_beside_a_writer_finds_whole_batches_alone(tmp_path: Path) -> None:
+    table, found = {"metric": pa.table({"x": pa.array(range(1_000_000))})}, set[Path]()
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(lambda: [Outbox(tmp_path).write(table, durable=False) for _ in range(10)])
+        while not written.done():
+            for path in set(Outbox(tmp_path).waiting()) - found:
+                assert Outbox(tmp_path).load(path).rows == 1_000_000
+                found.add(path)
+    assert len(written.result()) == 10
+
+
 def test_a_torn_temporary_file_is_never_a_batch_and_goes_when_it_is_old(tmp_path: Path) -> None:
     box = Outbox(tmp_path)
     batch_id = box.write(TABLES)
