@@ -32,13 +32,15 @@ OFF_SCALE = ("int2", "legacy")
 """Variants whose change is several times that of the others: left to the table."""
 
 
-def scales(field: str, known: Sequence[tuple[str, str, str]]) -> tuple[alt.Color, alt.Shape]:
-    """Colour and shape of the names that occur, under one legend."""
+def scales(
+    field: str, known: Sequence[tuple[str, str, str]], *, columns: int = 3
+) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape of the names that occur, under one legend of so many columns."""
     import altair as alt
 
     names = [name for name, _, _ in known]
     legend = alt.Legend(
-        orient="bottom", title=None, columns=3, symbolStrokeWidth=0, symbolSize=64, labelLimit=0
+        orient="bottom", title=None, columns=columns, symbolStrokeWidth=0, symbolSize=64, labelLimit=0
     )
     colours = alt.Scale(domain=names, range=[PALETTE[colour] for _, colour, _ in known])
     shapes = alt.Scale(domain=names, range=[shape for _, _, shape in known])

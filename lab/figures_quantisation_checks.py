@@ -187,7 +187,8 @@ def _gaps(rows: pl.DataFrame, names: list[str]) -> alt.LayerChart:
         .otherwise(pl.lit(covers))
     )
     known = [(outside, "detected", "diamond"), (covers, "equivalent", "circle")]
-    colour, shape = scales("status:N", [one for one in known if one[0] in set(there["status"])])
+    there_are = [one for one in known if one[0] in set(there["status"])]
+    colour, shape = scales("status:N", there_are, columns=1)  # below the panels alone, a row is too wide
     tips = [
         alt.Tooltip("variant:N"),
         alt.Tooltip("gap:Q", format="+.3f", title="gap, bits a sentence"),
@@ -195,7 +196,7 @@ def _gaps(rows: pl.DataFrame, names: list[str]) -> alt.LayerChart:
         alt.Tooltip("high:Q", format="+.3f"),
         alt.Tooltip("level:N", title="interval"),
     ]
-    x = alt.X("low:Q", **_bent("gap, bits a sentence", there["low"], there["high"]))
+    x = alt.X("low:Q", **_bent("gap, bits", there["low"], there["high"]))
     base = alt.Chart(there).encode(y=y, color=colour, tooltip=tips)
     bar = base.mark_rule(strokeWidth=1.6).encode(x=x, x2="high:Q")
     dot = base.mark_point(filled=True, size=52, opacity=1).encode(x="gap:Q", shape=shape)

@@ -11,18 +11,31 @@ async function load() {
   document.head.append(vega);
 }
 const loaded = load();
+// Letters of panels side by side are as wide as the reader's font: what stands over is taken from the panels.
+function narrowed(spec, over) {
+  const panels = spec.hconcat ?? (spec.spec ? [spec.spec] : []);
+  const less = Math.ceil(over / (spec.hconcat?.length ?? spec.columns ?? 1));
+  if (!panels.length || panels.some((panel) => !(panel.width - less >= 60))) return false;
+  for (const panel of panels) panel.width -= less;
+  return true;
+}
 async function draw(figure) {
   const width = figure.clientWidth;
   if (figure.drawnAt === width) return;
   figure.drawnAt = width;
   const spec = await unpack(figure.querySelector("script").textContent).json();
   await loaded;
-  if (typeof spec.width === "number") spec.width = width; // a facet keeps its panels' width
+  if (typeof spec.width === "number") spec.width = width; // a facet keeps its panels' width where they fit
   const still = figure.querySelector(".still");
   const live = figure.querySelector(".live") ?? document.createElement("div");
   live.className = "live";
   still.after(live);
-  vegaEmbed(live, spec, { mode: "vega-lite", renderer: "svg", actions: false })
+  const embed = () => vegaEmbed(live, spec, { mode: "vega-lite", renderer: "svg", actions: false });
+  embed()
+    .then(() => {
+      const over = live.querySelector("svg").viewBox.baseVal.width - width;
+      return over > 0 && narrowed(spec, over) ? embed() : null;
+    })
     .then(() => { still.hidden = true; figure.dataset.chart = "live"; })
     .catch((error) => {
       live.remove();

@@ -108,9 +108,9 @@ FIGURES: Mapping[str, Figure] = {
     "metrics": Figure(
         title="Legacy ratio beside the gap",
         caption="Left: mean degradation % of low- over high-resource languages, with the word an earlier "
-        "study gave such a ratio; dashed: 1. Right: the gap on the same rows. The ratio has no "
-        "interval, and it can be large where nothing changed (bf16). Axes are linear within 1 of "
-        "zero, logarithmic beyond.",
+        "study gave such a ratio; dashed: 1. Right: the gap in bits a sentence on the same rows. The "
+        "ratio has no interval, and it can be large where nothing changed (bf16). Axes are linear within 1 "
+        "of zero, logarithmic beyond.",
         query=quantised.DISPARITY,
         draw=figures_quantisation_checks.metrics,
     ),

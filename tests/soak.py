@@ -51,8 +51,10 @@ def check(found: pl.DataFrame) -> int:
 
 
 def read(home: Path, stop: Path) -> None:
-    """A reader: asks until the file is there, prints what it saw."""
+    """A reader: asks as soon as there is a store and until the file is there, prints what it saw."""
     lab, seen, asked, longest = Store(home), 0, 0, 0.0
+    while not lab.path.exists() and not stop.exists():
+        time.sleep(0.05)
     while not stop.exists():
         began = time.monotonic()
         answer = lab.sql(FOUND, wait_seconds=600.0) if asked % 2 else None
