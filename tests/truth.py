@@ -92,7 +92,7 @@ def line(study: str, name: str, studies: int, found: Outcome) -> str:
     covered = "-" if found.covered is None else _short(found.covered)
     wrong = f"{_short(found.wrong)} ± {_short(found.error)}"
     return (
-        f"| {study:<10} | {name:<40} | {studies:5} | {shares} | {_short(found.negligible):>5} "
+        f"| {study:<14} | {name:<40} | {studies:5} | {shares} | {_short(found.negligible):>5} "
         f"| {wrong:<11} | {covered:>5} | {found.seconds:5.0f} s |"
     )
 
@@ -107,7 +107,7 @@ def _short(share: float) -> str:
 
 
 HEAD = (
-    f"| {'study':<10} | {'truth':<40} | {'n':>5} | DETEC | EQUIV | INCON | INVAL | small | "
+    f"| {'study':<14} | {'truth':<40} | {'n':>5} | DETEC | EQUIV | INCON | INVAL | small | "
     f"{'wrong':<11} | cover | {'took':>7} |"
 )
 """`small`: DETECTED and called negligible, which goes the way of EQUIVALENT."""

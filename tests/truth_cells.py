@@ -13,7 +13,7 @@ from stats.aligned_bootstrap import resample_documents
 from stats.disparity import analyse_disparity, find
 from stats.placement_rows import DECLARED, analyse_placement
 from stats.seed_effect import Design, analyse_seed_effect
-from tests import rank_campaign, separability_campaign, truth_frozen
+from tests import rank_campaign, separability_campaign, truth_compared, truth_frozen
 from tests import seed_effect_campaign as seeds
 from tests import truth_worlds as worlds
 from tests.test_disparity_simulation import World as Corpus
@@ -113,9 +113,11 @@ def _drawn(draw: Callable[[Any, np.random.Generator], Judged], world: object) ->
     return lambda rng: draw(world, rng)
 
 
-_ladder, _injection, _control, _sense, _leverage = (
-    partial(_drawn, draw)
-    for draw in (worlds.ladder, worlds.injection, worlds.control, worlds.sense, truth_frozen.leverage)
+_ladder, _injection, _control, _sense = (
+    partial(_drawn, draw) for draw in (worlds.ladder, worlds.injection, worlds.control, worlds.sense)
+)
+_leverage, _memory, _controls = (
+    partial(_drawn, draw) for draw in (truth_frozen.leverage, truth_compared.memory, truth_compared.controls)
 )
 _SEED = seeds.Cell(name="null")
 _CLUSTERED = replace(_SEED, prompt_source_sd=0.2, streams=5, stream_sd=0.1, looks=(2, 4, 8))
@@ -128,6 +130,9 @@ _AT_MARGIN = 0.81
 """Effect on the state at which it adds .05 of AUC to the common channels of `_PLAIN`."""
 _EXTREME = (0.0, 0.0, 0.0, 0.05, 0.3, 0.7, 0.95, 1.0, 1.0, 1.0)
 _FROZEN, _CLOSE, _BATCHED = truth_frozen.Frozen(), truth_frozen.TIGHT, truth_frozen.CLUSTERED
+_RUNS, _ALIKE = truth_compared.Compared(), truth_compared.TIGHT
+_TIED = (0.0, 0.1)
+"""The state's loss is that of one control and below the others'."""
 _RUNGS, _INJECTED, _CONTROL = worlds.LADDER, worlds.Injection(), worlds.Control
 _FEW_TEXTS = replace(_RUNGS, prompts=12, looks=(4, 8, 16), metrics=("mtld",))
 STUDIES: Mapping[str, Mapping[str, Cell]] = {
@@ -208,6 +213,46 @@ STUDIES: Mapping[str, Mapping[str, Cell]] = {
         "strong": Cell(wrong=EQUIVALENT, judge=_leverage(replace(_FROZEN, shift=0.3)), sign=1, power=0.95),
         "strong, 5 % of seeds missing": Cell(
             wrong=EQUIVALENT, judge=_leverage(replace(_FROZEN, shift=0.3, missing=0.05)), sign=1
+        ),
+    },
+    "memory_matters": {
+        "null": Cell(wrong=DETECTED, judge=_memory(_RUNS)),
+        "null, clustered": Cell(wrong=DETECTED, judge=_memory(replace(_RUNS, together=0.006))),
+        "null, 10 % missing": Cell(wrong=DETECTED, judge=_memory(replace(_RUNS, missing=0.1))),
+        "null, heavy tails": Cell(wrong=DETECTED, judge=_memory(_RUNS), heavy=True),
+        "null, no noise to hide in": Cell(wrong=DETECTED, judge=_memory(_ALIKE)),
+        "margin": Cell(wrong=EQUIVALENT, judge=_memory(replace(_ALIKE, shifts=(0.02,)))),
+        "margin in one memory of four": Cell(
+            wrong=EQUIVALENT, judge=_memory(replace(_ALIKE, shifts=(-0.02, 0.0)))
+        ),
+        "margin in one memory, heavy tails": Cell(
+            wrong=EQUIVALENT, judge=_memory(replace(_ALIKE, shifts=(-0.02, 0.0))), heavy=True
+        ),
+        "strong": Cell(
+            wrong=EQUIVALENT, judge=_memory(replace(_RUNS, shifts=(-0.05, 0.0))), sign=-1, power=0.95
+        ),
+    },
+    "beats_controls": {
+        "null": Cell(wrong=DETECTED, judge=_controls(replace(_RUNS, shifts=_TIED))),
+        "null, clustered": Cell(
+            wrong=DETECTED, judge=_controls(replace(_RUNS, shifts=_TIED, together=0.006))
+        ),
+        "null, 10 % missing": Cell(
+            wrong=DETECTED, judge=_controls(replace(_RUNS, shifts=_TIED, missing=0.1))
+        ),
+        "null, heavy tails": Cell(
+            wrong=DETECTED, judge=_controls(replace(_RUNS, shifts=_TIED)), heavy=True
+        ),
+        "null, every control alike": Cell(wrong=DETECTED, judge=_controls(_ALIKE)),
+        "margin": Cell(wrong=EQUIVALENT, judge=_controls(replace(_ALIKE, shifts=(0.02,)))),
+        "margin at one control of six": Cell(
+            wrong=(*DETECTED, *EQUIVALENT), judge=_controls(replace(_ALIKE, shifts=(0.02, 0.0)))
+        ),
+        "margin, heavy tails": Cell(
+            wrong=EQUIVALENT, judge=_controls(replace(_ALIKE, shifts=(0.02,))), heavy=True
+        ),
+        "strong": Cell(
+            wrong=EQUIVALENT, judge=_controls(replace(_RUNS, shifts=(0.05,))), sign=-1, power=0.95
         ),
     },
     "ladder": {
