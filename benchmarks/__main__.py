@@ -1,7 +1,8 @@
 """Every benchmark, one process each: `make bench` with few runs, `python -m benchmarks --full` with all.
 
-Ratios against named peers, of one run each; no test depends on them. `benchmarks.quantizers`, which needs
-more installed, is run by name.
+Ratios against named peers, of one run each; no test depends on them. `make bench` installs lm_eval and
+torchao in `.venv/peers`, where the benchmarks timed against them find them. `benchmarks.quantizers`, which
+needs more installed, is run by name.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ BENCHMARKS = (
     "night",
 )
 
+AGAINST_PEERS = ("quantize", "losses")
+PEERS = Path(sys.prefix, "peers", "bin", "python")
+"""Of the environment that `make bench` makes for other people's libraries."""
+
+
+def python_of(name: str) -> str:
+    """The interpreter that runs a benchmark."""
+    return str(PEERS) if name in AGAINST_PEERS and PEERS.exists() else sys.executable
+
 
 def main() -> None:
     """Run them one after the other and end in one table; exit 1 if one of them failed."""
@@ -53,7 +63,8 @@ def main() -> None:
         for name in names:
             began = time.perf_counter()
             print(f"\n== {name}", flush=True)
-            done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=False)
+            command = [python_of(name), "-m", f"benchmarks.{name}"]
+            done = subprocess.run(command, env=environment, check=False)
             failed += [name] if done.returncode else []
             print(f"({time.perf_counter() - began:.0f} s)", flush=True)
         print(f"\n{where('benchmarks')}; each file alone: python -m benchmarks.NAME\n{HEAD}")

@@ -8,8 +8,8 @@ strings are CLDR sentences; the networks are those of the study (three architect
 1,024 tokens), for the sweep one with 12 blocks too, and for the losses distilgpt2's shape (6 blocks, width
 768, 50,257 tokens). Weights are random, windows hold 256 predictions.
 
-lm-evaluation-harness (`pip install 'overnight-ladder[bench]'`) is timed by `HFLM.loglikelihood_rolling` with
-its default of one window a batch and with more; tokenising counts on both sides.
+lm-evaluation-harness (`make bench` installs it in `.venv/peers`) is timed by `HFLM.loglikelihood_rolling`
+with its default of one window a batch and with more; tokenising counts on both sides.
 
 A naive sweep quantises to 4 bits anew for each of the 2 L + 2 variants; quantising, checksums and restoring
 count on both sides. "scored as ours" scores each variant whole by `sentence_losses`, so its ratio holds what
@@ -239,7 +239,7 @@ def main() -> None:
     large = Subject("6 x 768, 50,257", random_network("cldr-gpt2", **shape), texts[:20], runs=1)
     clocks = (f"{'our seconds':23}", f"{'their seconds':23}")
     if HFLM is None:
-        print("lm_eval is not installed: pip install -e '.[bench]' times it too")
+        print("lm_eval is not installed: `make bench` installs it and times it too")
         promised("scoring", "lm_eval, not installed", [], least=GOAL_SCORING)
     else:
         print(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deployments import environment
 from lab.errors import UsageError
 from lab.store import Store, StoreLockedError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 LAST_RUNS = 10
 STORE_WAIT_SECONDS = 1.0
@@ -148,7 +153,6 @@ def _worker_state(service: environment.Service | None) -> str:
 
 def _ask_server(url: str) -> tuple[tuple[DeploymentStatus, ...], tuple[RunStatus, ...]]:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.sorting import FlowRunSort
 
     with SyncPrefectClient(url) as api:
         flows = {flow.id: flow.name for flow in api.read_flows()}
@@ -162,7 +166,8 @@ def _ask_server(url: str) -> tuple[tuple[DeploymentStatus, ...], tuple[RunStatus
             )
             for found in sorted(registered, key=lambda found: names[found.id])
         )
-        found_runs = api.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=LAST_RUNS)
+        # a night that runs is older than what it has run
+        found_runs = [run for kinds in (_UNFINISHED, _ENDED) for run in _of_states(api, kinds)][:LAST_RUNS]
     runs = tuple(
         RunStatus(
             name=run.name,
@@ -174,6 +179,22 @@ def _ask_server(url: str) -> tuple[tuple[DeploymentStatus, ...], tuple[RunStatus
         for run in found_runs
     )
     return deployments, runs
+
+
+_UNFINISHED = ("RUNNING", "PENDING", "PAUSED", "CANCELLING", "SCHEDULED")
+_ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def _of_states(api: SyncPrefectClient, kinds: Sequence[str]) -> list[FlowRun]:
+    """Runs in these states, the newest first, without those that a schedule has for later."""
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    found = api.read_flow_runs(
+        flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": list(kinds)}}}),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+    )
+    return [run for run in found if not (run.auto_scheduled and run.state_name == "Scheduled")]
 
 
 def _seconds(run: Any) -> float | None:

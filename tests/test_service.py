@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from prefect.states import Scheduled
+from prefect.states import Completed, Pending, Running, Scheduled
 
 from deployments import environment, processes, register, service, status
 from flows.registry import find_study
@@ -105,6 +105,24 @@ def test_a_run_of_a_deployment_from_a_plain_shell_completes(lab: Lab) -> None:
     assert {each.name for each in found.deployments} >= {"coin-toss/long", "coin-toss/smoke", NIGHT}
     assert [run.state for run in found.runs if run.deployment == "coin-toss/smoke"] == ["Completed"]
     assert any("coin-toss/smoke  (no schedule)" in line for line in status.lines(found))
+    assert not [run for run in found.runs if run.state == "Scheduled"]  # tonight's is no run yet
+
+
+def test_a_run_under_way_is_told_before_all_that_ended_since(lab: Lab) -> None:
+    with service.client(lab.up().url) as api:
+        toss = api.read_deployment_by_name("coin-toss/long").id
+        # not to be started by the worker: it is under way before it is seen
+        [night, *later] = [
+            api.create_flow_run_from_deployment(toss, state=Pending(), name=f"toss {number}")
+            for number in range(status.LAST_RUNS + 1)
+        ]
+        api.set_flow_run_state(night.id, Running(), force=True)
+        for run in later:
+            api.set_flow_run_state(run.id, Completed(), force=True)
+        told = status.status(lab.home).runs
+        api.set_flow_run_state(night.id, Completed(), force=True)
+    assert (told[0].name, told[0].state, len(told)) == ("toss 0", "Running", status.LAST_RUNS)
+    assert told[1].name == f"toss {status.LAST_RUNS}"
 
 
 def test_up_again_keeps_the_processes(lab: Lab) -> None:
