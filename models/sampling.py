@@ -335,8 +335,9 @@ class _Run:
     def advance(self, logits: Tensor, step: int) -> Ints:
         """Choose the next token at each place, record it for running rows; returns the tokens to read."""
         self._fail(torch.isfinite(logits.sum(dim=1)).cpu().numpy(), step)
-        if not self.running.all():  # rows that ended may hold anything
-            logits = torch.where(torch.from_numpy(self.running).to(logits.device)[:, None], logits, 0.0)
+        if not self.running.all():  # rows that ended may hold anything; falling logits have no slow ties
+            falling = -torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype)
+            logits = torch.where(torch.from_numpy(self.running).to(logits.device)[:, None], logits, falling)
         choice = self.choose(self._penalised(logits, self.rows, step), self.rows, step, exact=False)
         tokens = choice.tokens.astype(np.int64)
         for place in np.flatnonzero(choice.unsure & self.running):
