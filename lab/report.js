@@ -13,9 +13,9 @@ async function load() {
 const loaded = load();
 // Letters of panels side by side are as wide as the reader's font: what stands over is taken from the panels.
 function narrowed(spec, over) {
-  const panels = spec.hconcat ?? (spec.spec ? [spec.spec] : []);
+  const panels = spec.hconcat ?? spec.vconcat ?? [spec.spec ?? spec];
   const less = Math.ceil(over / (spec.hconcat?.length ?? spec.columns ?? 1));
-  if (!panels.length || panels.some((panel) => !(panel.width - less >= 60))) return false;
+  if (panels.some((panel) => !(panel.width - less >= 60))) return false;
   for (const panel of panels) panel.width -= less;
   return true;
 }
