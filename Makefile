@@ -7,7 +7,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Where this is set, as in many containers, each process compiles anew all that it imports: half of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all check bench slow clean-venv
+.PHONY: demo test test-all check bench slow
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -67,7 +67,7 @@ def main() -> None:
             done = subprocess.run(command, env=environment, check=False)
             failed += [name] if done.returncode else []
             print(f"({time.perf_counter() - began:.0f} s)", flush=True)
-        print(f"\n{where('benchmarks')}; each file alone: python -m benchmarks.NAME\n{HEAD}")
+        print(f"\n{where('benchmarks')}; some alone: python -m benchmarks NAME\n{HEAD}")
         for row in collected(rows):
             print(row.line())
     if failed:

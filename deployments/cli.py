@@ -22,7 +22,7 @@ from typer.exceptions import TyperException
 
 from deployments import environment
 from deployments.options import JsonOption, OutOption, ProfileOption, SetOption, StudyArgument, StudyOption
-from deployments.visible import visible
+from deployments.visible import spoken, visible
 from lab.errors import UsageError
 from lab.home import resolve_home
 from lab.store import Store, StoreLockedError
@@ -283,7 +283,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 @app.command(epilog="Example: ladder up --port 4201")
-def up(port: Annotated[int | None, typer.Option(help="Of the server; 4200 or a free one")] = None) -> None:
+def up(port: Annotated[int | None, typer.Option(min=1, max=65535, help="4200 or a free one")] = None) -> None:
     """Start server, work pool and worker, and register every deployment."""
     home = _open_home()
     from deployments import services_cli
@@ -318,7 +318,7 @@ def env() -> None:
 def main() -> None:
     """Run the command; every known failure is one line."""
     try:
-        found: Any = app(standalone_mode=False)
+        found: Any = app(spoken(sys.argv[1:]), standalone_mode=False)
         sys.stdout.flush()
     except UsageError as error:
         _fail(error, 2)
@@ -341,7 +341,7 @@ def main() -> None:
         message = error.format_message()
         if not message:  # no command at all: the help stands above
             sys.exit(2)
-        _fail(f"{message} {_commands()}", 2)
+        _fail(f"{message.rstrip('.')}. {_advice(error)}", 2)
     if found == INTERRUPTED:
         _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
     sys.exit(found if isinstance(found, int) else 0)
@@ -377,7 +377,11 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def _commands() -> str:
+def _advice(error: TyperException) -> str:
+    """Where the options stand, or which commands there are."""
+    context = getattr(error, "ctx", None)
+    if context is not None and context.parent is not None:
+        return f"`ladder {context.info_name} --help` tells its options."
     names = sorted(
         found.name or found.callback.__name__ for found in app.registered_commands if found.callback
     )

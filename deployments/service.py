@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from deployments import automations, environment, processes, register, server_database
 from deployments.environment import Process, Service
@@ -85,6 +86,10 @@ def up(home: Path, studies: Iterable[Study], *, port: int | None, report: Report
                     why = "its process ended with an earlier server; run it again to resume"
                     _settle_runs(api, why, report)
                 _drop_missed(api, report)
+        elif port is not None and urlsplit(service.url).port != port:
+            raise UsageError(
+                f"the server is up at {_page(service.url)}; `ladder down` first, then --port {port}"
+            )
         else:
             report(f"The server is already up at {_page(service.url)}.")
         with client(service.url) as api:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TextIO
 
 _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -21,3 +22,15 @@ def visible(text: str) -> str:
 def tell(text: str, *, file: TextIO | None = None) -> None:
     """Print what is for people and may hold stored or given text."""
     print(visible(text), file=file)
+
+
+_COMMENT = re.compile(r"--[^=\s]*\s")
+
+
+def spoken(arguments: Sequence[str]) -> list[str]:
+    r"""Arguments with SQL that begins with a comment kept apart from options, which hold no blanks.
+
+    >>> spoken(["sql", "-- all\nSELECT 1", "--out=a b.csv", "--format", "csv"])
+    ['sql', '\n-- all\nSELECT 1', '--out=a b.csv', '--format', 'csv']
+    """
+    return [f"\n{word}" if _COMMENT.match(word) else word for word in arguments]

@@ -348,8 +348,8 @@ class Night:
 
     def _say_why_nothing_fits(self, waiting: list[tuple[Candidate, Prediction]]) -> None:
         for one, expected in waiting:
-            left = f"{self.left:.0f} s were left" if self.left > 0.0 else "the budget was spent"
-            note = f"needs about {expected.seconds:.0f} s ({expected.source}), {left}"
+            left = f"{int(self.left)} s were left" if self.left > 0.0 else "the budget was spent"
+            note = f"needs about {int(expected.seconds) + 1} s ({expected.source}), {left}"
             self.book.put(replace(self.book.rows[one.item], note=note))
 
     def how_it_ended(self) -> tuple[str, str | None]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lab import report_queries as queries
 from lab.counted import counted
+from lab.errors import UsageError
 from lab.report_figures import WHOLE_STORE, figure
 from lab.report_glance import contents, glance
 from lab.report_group import Group, ask, read_groups
@@ -48,16 +49,25 @@ def write_report(store: Store, out: Path) -> Path:
 
     Raises
     ------
+    UsageError
+        `out` is a folder or in none that can be written.
     StoreLockedError
         The database stayed held by another program.
     OSError
-        The file cannot be written; an older one stands.
+        The file could not be written to its end, as on a full disk; an older one stands.
     """
     out = Path(out).expanduser().absolute()
+    temporary = out.with_name(out.name + ".tmp")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; name the file: {out / 'report.html'}")
+    try:  # before the work
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write {out} ({error.strerror}); give a path that can be written") from None
     with still(store) as source:
         page = _page(source, read_groups(source))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
     temporary.write_text(page, encoding="utf-8")
     os.replace(temporary, out)
     if isinstance(source, Still):

@@ -86,7 +86,7 @@ class SharedOutbox:
             )
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, OSError) as error:  # some backends connect at once
             raise UsageError(
                 f"{VARIABLE} is {url!r}: {error}; install what it needs, or name another URL"
             ) from error

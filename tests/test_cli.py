@@ -71,7 +71,9 @@ def said(
         (("sql", "select 1"), "no store in"),
         (("sql",), "Missing"),
         (("dance",), "Commands: clean, doctor, down"),
-        (("run", "entropy_seeds", "--fast"), "No such option: --fast"),
+        (("up", "--port", "99999"), "or equal to 65535. `ladder up --help` tells its options."),
+        (("sql", "-- all of it\nselect 1"), "no store in"),
+        (("run", "entropy_seeds", "--fast"), "--fresh, --set). `ladder run --help` tells its options."),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_is_allowed_and_exit_2(

@@ -18,6 +18,7 @@ import pytest
 
 from lab import report_queries as queries
 from lab.chart_style import PALETTE
+from lab.errors import UsageError
 from lab.records import MetricRow, TestResultRow
 from lab.report import write_report
 from lab.report_glance import _change
@@ -259,9 +260,16 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
     out = tmp_path / "report.html"
     out.write_text("old")
     (tmp_path / "report.html.tmp").mkdir()
-    with pytest.raises(OSError, match="tmp"):
+    with pytest.raises(UsageError, match="cannot write .*report.html"):
         write_report(Store(tmp_path / "none"), out)
     assert out.read_text() == "old"
+
+
+def test_a_report_is_no_folder_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    with pytest.raises(UsageError, match=r"pages is a folder; name the file: .*pages/report\.html"):
+        write_report(Store(tmp_path / "none"), tmp_path / "pages")
+    assert [path.name for path in tmp_path.iterdir()] == ["pages"]
 
 
 def test_importing_the_report_imports_neither_altair_nor_vega() -> None:

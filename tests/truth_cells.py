@@ -35,9 +35,13 @@ class Cell:
     """Of the true effect in the deciding estimate; 0 where there is none or it is not one number."""
     power: float | None = None
     """Share of DETECTED that is promised."""
+    admits: float = 0.05
+    """Wrong share that README's limits own up to."""
 
     def is_wrong(self, judged: Judged) -> bool:
-        """Whether the verdict says what is not so."""
+        """Whether the verdict, or one before it that stands too, says what is not so."""
+        if judged.before is not None and self.is_wrong(judged.before):
+            return True
         if judged.verdict == "DETECTED" and self.sign and judged.estimate is not None:
             return judged.estimate * self.sign < 0.0 or ("EQUIVALENT" in self.wrong and judged.negligible)
         return judged.verdict in self.wrong or ("EQUIVALENT" in self.wrong and judged.negligible)
@@ -104,7 +108,8 @@ def _nano_judge(world: separability_campaign.World) -> Callable[[np.random.Gener
         last = f"r{world.regimes - 1}"
         [adds] = [row for row in rows if (row.hypothesis, row.contrast) == ("beyond_common", last)]
         said = next(row for row in rows if row.hypothesis == "signatures")
-        return judged(said, None, adds.estimate, ends(adds))
+        # strengths that vary make another truth in each study
+        return judged(said, None, adds.estimate, None if world.varying else ends(adds))
 
     return judge
 
@@ -142,6 +147,9 @@ STUDIES: Mapping[str, Mapping[str, Cell]] = {
         "null, 10 % missing": Cell(wrong=DETECTED, judge=_seed_judge(replace(_SEED, missing=0.1))),
         "null, a source without its largest 10 %": Cell(
             wrong=DETECTED, judge=_seed_judge(replace(_SEED, cut=0.1))
+        ),
+        "null, a source without its largest 2 %": Cell(
+            wrong=DETECTED, judge=_seed_judge(replace(_SEED, cut=0.02)), admits=0.1
         ),
         "null, heavy tails": Cell(wrong=DETECTED, judge=_seed_judge(_SEED), heavy=True),
         "margin": Cell(wrong=EQUIVALENT, judge=_seed_judge(replace(_SEED, effect=0.2))),
@@ -222,7 +230,7 @@ STUDIES: Mapping[str, Mapping[str, Cell]] = {
         "null, heavy tails": Cell(wrong=DETECTED, judge=_memory(_RUNS), heavy=True),
         "null, no noise to hide in": Cell(wrong=DETECTED, judge=_memory(_ALIKE)),
         "margin": Cell(wrong=EQUIVALENT, judge=_memory(replace(_ALIKE, shifts=(0.02,)))),
-        "margin in one memory of four": Cell(
+        "margin in one memory of six": Cell(
             wrong=EQUIVALENT, judge=_memory(replace(_ALIKE, shifts=(-0.02, 0.0)))
         ),
         "margin in one memory, heavy tails": Cell(
@@ -233,19 +241,19 @@ STUDIES: Mapping[str, Mapping[str, Cell]] = {
         ),
     },
     "beats_controls": {
-        "null": Cell(wrong=DETECTED, judge=_controls(replace(_RUNS, shifts=_TIED))),
+        "null": Cell(wrong=(*DETECTED, *EQUIVALENT), judge=_controls(replace(_RUNS, shifts=_TIED))),
         "null, clustered": Cell(
-            wrong=DETECTED, judge=_controls(replace(_RUNS, shifts=_TIED, together=0.006))
+            wrong=(*DETECTED, *EQUIVALENT), judge=_controls(replace(_RUNS, shifts=_TIED, together=0.006))
         ),
         "null, 10 % missing": Cell(
-            wrong=DETECTED, judge=_controls(replace(_RUNS, shifts=_TIED, missing=0.1))
+            wrong=(*DETECTED, *EQUIVALENT), judge=_controls(replace(_RUNS, shifts=_TIED, missing=0.1))
         ),
         "null, heavy tails": Cell(
-            wrong=DETECTED, judge=_controls(replace(_RUNS, shifts=_TIED)), heavy=True
+            wrong=(*DETECTED, *EQUIVALENT), judge=_controls(replace(_RUNS, shifts=_TIED)), heavy=True
         ),
         "null, every control alike": Cell(wrong=DETECTED, judge=_controls(_ALIKE)),
         "margin": Cell(wrong=EQUIVALENT, judge=_controls(replace(_ALIKE, shifts=(0.02,)))),
-        "margin at one control of six": Cell(
+        "margin at one control of seven": Cell(
             wrong=(*DETECTED, *EQUIVALENT), judge=_controls(replace(_ALIKE, shifts=(0.02, 0.0)))
         ),
         "margin, heavy tails": Cell(

@@ -7,10 +7,11 @@ loss lies from that of the run it is compared with.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flows import nano_arms
 from stats.memory_comparisons import LOSS, memory_rows
 from stats.rows import TestRow
 from stats.run_comparisons import comparison_rows, lowest_of_all_row
@@ -19,8 +20,8 @@ from tests.truth_worlds import Judged, holds, judged
 
 MARGIN, ALPHA = 0.02, 0.05
 REFERENCE = "self"
-MEMORIES = ("mem-ema-decay-0.1", "mem-buf-l32", "mem-buf-l64", "mem-buf-l128")
-CONTROLS = ("vanilla", "fixed-bias-0.5", "fixed-bias-1", "self-dim1", "no-step-frac", "random-injection")
+MEMORIES = tuple(step.id for step in nano_arms.MEMORY)
+CONTROLS = tuple(step.id for step in nano_arms.CONTROLS if step.id != "self-regimes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +89,16 @@ def _looked(
     sign: float,
     rng: np.random.Generator,
 ) -> Judged:
-    """Look by look until the verdict is decisive; the interval is that of the first comparison."""
-    losses = _losses(world, arms, rng)
+    """Both looks: other gates decide on the second; the interval is that of its first comparison."""
+    losses, told = _losses(world, arms, rng), None
     for look, alpha in split_levels(world.looks, alpha=ALPHA).items():
         seen = {run: {seed: x for seed, x in own.items() if seed < look} for run, own in losses.items()}
         rows = asked(seen, alpha)
-        if rows[-1].verdict != "INCONCLUSIVE":
-            break
-    first = next(row for row in rows if (row.hypothesis, row.metric) == ("difference", LOSS))
-    return judged(rows[-1], holds(first, sign * world.shifts[0]), first.estimate)
+        first = next(row for row in rows if (row.hypothesis, row.metric) == ("difference", LOSS))
+        now = judged(rows[-1], holds(first, sign * world.shifts[0]), first.estimate)
+        told = replace(now, before=told)
+    assert told is not None
+    return told
 
 
 def memory(world: Compared, rng: np.random.Generator) -> Judged:

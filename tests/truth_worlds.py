@@ -34,6 +34,8 @@ class Judged:
     estimate: float | None = None
     interval: tuple[float, float] | None = None
     """Of an estimate whose truth is not known exactly: the mean of a cell's estimates stands for it."""
+    before: Judged | None = None
+    """Of the look before, where its verdict does not decide whether there is this one."""
 
 
 def judged(
