@@ -7,7 +7,8 @@ test's by what its discreteness costs (`tests/test_disparity_simulation.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -67,6 +68,11 @@ def languages_to_settle(
     int or None
         Languages a tier; None beyond MOST_LANGUAGES.
 
+    References
+    ----------
+    Witness: R's noncentral t and its integral over the chi distribution
+    (`tests/reference/languages_to_settle.R`).
+
     Examples
     --------
     >>> languages_to_settle(0.3, margin=0.5), languages_to_settle(1.0, margin=0.5)
@@ -82,16 +88,5 @@ def languages_to_settle(
         null = chance_null_equivalent(se, margin, df, alpha, groups=2, metrics=1)
         return min(two_sided_power(margin, se, df, alpha), null) >= power
 
-    return _fewest(settles, 4 if tiers == 2 else 6)
-
-
-def _fewest(enough: Callable[[int], bool], least: int) -> int | None:
-    low, high = least - 1, least
-    while high <= MOST_LANGUAGES and not enough(high):
-        low, high = high, 2 * high
-    if high > MOST_LANGUAGES:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    counts = range(4 if tiers == 2 else 6, MOST_LANGUAGES + 1)
+    return counts[bisect_left(counts, True, key=settles)] if settles(MOST_LANGUAGES) else None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from stats.language_power import languages_to_settle, sized
+from stats.language_power import MOST_LANGUAGES, languages_to_settle, sized
 from stats.language_tests import (
     ShiftTest,
     label_permutations,
@@ -221,6 +221,13 @@ def test_an_undefined_member_is_invalid_and_keeps_its_place_in_the_family() -> N
     assert whole.verdict == "INVALID"
     assert whole.reason is not None
     assert "c: en: 1 of 9" in whole.reason
+
+
+def test_the_languages_that_settle_a_question_are_those_of_r() -> None:
+    for line in (REFERENCE / "languages_to_settle.txt").read_text(encoding="utf-8").splitlines():
+        tiers, alpha, sd, n = line.split()
+        found = languages_to_settle(float(sd), margin=0.5, tiers=int(tiers), alpha=float(alpha))
+        assert found == (int(n) if int(n) <= MOST_LANGUAGES else None), line
 
 
 def test_the_languages_that_settle_a_question_do_by_simulation_and_one_fewer_do_not() -> None:
