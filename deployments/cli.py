@@ -318,7 +318,7 @@ def env() -> None:
 def main() -> None:
     """Run the command; every known failure is one line."""
     try:
-        found: Any = app(spoken(sys.argv[1:]), standalone_mode=False)
+        found: Any = app(args=spoken(sys.argv[1:]), standalone_mode=False)
         sys.stdout.flush()
     except UsageError as error:
         _fail(error, 2)
