@@ -336,8 +336,7 @@ class _Run:
         """Choose the next token at each place, record it for running rows; returns the tokens to read."""
         self._fail(torch.isfinite(logits.sum(dim=1)).cpu().numpy(), step)
         if not self.running.all():  # rows that ended may hold anything; falling logits have no slow ties
-            wide = torch.promote_types(logits.dtype, torch.float32)  # half of it holds no ids
-            falling = -torch.arange(logits.shape[1], device=logits.device, dtype=wide)
+            falling = -torch.arange(logits.shape[1], device=logits.device, dtype=torch.float32)
             logits = torch.where(torch.from_numpy(self.running).to(logits.device)[:, None], logits, falling)
         choice = self.choose(self._penalised(logits, self.rows, step), self.rows, step, exact=False)
         tokens = choice.tokens.astype(np.int64)

@@ -18,10 +18,12 @@ from lab.fingerprint import canonical, fingerprint
 from lab.gates import Evidence, Gate, GateError, Ruling, explain, rule_on, rule_text
 from lab.mermaid_tree import mermaid_tree
 from lab.records import DecisionRow
-from lab.store import Store
+from lab.store import Store, StoreLockedError
 from lab.tables import utc_now
 
 logger = logging.getLogger(__name__)
+PATIENCE_SECONDS = 30.0
+"""With a store that another program holds when all is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +170,11 @@ def show_path(home: Path, path: Sequence[DecisionRow]) -> None:
 
 
 def _trees(home: Path, path: Sequence[DecisionRow]) -> list[str]:
-    """Each model's way through its plan's gates, drawn."""
-    plans = Store(home).read("SELECT plan_hash, text FROM plan")
+    """Each model's way through its plan's gates, drawn; why not, where another program holds the store."""
+    try:
+        plans = Store(home).read("SELECT plan_hash, text FROM plan", wait_seconds=PATIENCE_SECONDS)
+    except StoreLockedError as error:  # the run is over and its row written
+        return [f"Not drawn: {error}"]
     texts = dict(plans.iter_rows())
     lines = []
     for model in dict.fromkeys(row.model for row in path):
