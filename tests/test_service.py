@@ -128,6 +128,8 @@ def test_a_run_under_way_is_told_before_all_that_ended_since(lab: Lab) -> None:
 def test_up_again_keeps_the_processes(lab: Lab) -> None:
     first = lab.up()
     assert lab.up() == first
+    with pytest.raises(UsageError, match=r"the server is up at .*; `ladder down` first, then --port 4999"):
+        service.up(lab.home, [lab.study], port=4999, report=lab.said.append)
     assert "The worker is already up." in lab.said[-6:]
 
 

@@ -323,6 +323,7 @@ def test_a_read_waits_for_a_share_that_comes_back(share: Path, tmp_path: Path) -
     [
         ("outbox", "allowed: a URL such as file:///shared/outbox"),
         ("nosuch://x/y", "nosuch"),
+        ("ftp://127.0.0.1:1/x", r"LADDER_OUTBOX is 'ftp://127\.0\.0\.1:1/x': .*name another URL"),
         ("{home}/outbox", "the home's own outbox"),
     ],
 )

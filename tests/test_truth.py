@@ -30,8 +30,10 @@ def test_a_wrong_sign_and_a_negligible_effect_at_the_margin_count_as_wrong() -> 
         Judged(verdict="DETECTED", estimate=0.3, negligible=True),
         Judged(verdict="EQUIVALENT", estimate=0.3),
         Judged(verdict="INCONCLUSIVE", estimate=-0.3),
+        Judged(verdict="INCONCLUSIVE", before=Judged(verdict="EQUIVALENT")),
+        Judged(verdict="EQUIVALENT", before=Judged(verdict="INCONCLUSIVE")),
     ]
-    assert [cell.is_wrong(one) for one in told] == [False, True, True, True, False]
+    assert [cell.is_wrong(one) for one in told] == [False, True, True, True, False, True, True]
 
 
 def test_coverage_is_of_the_truth_or_of_the_mean_of_the_estimates_and_skips_what_has_no_interval() -> None:
